@@ -1,0 +1,1 @@
+"""The ports within one process: nothing to install, nothing shared, gone with the process."""

@@ -1,0 +1,203 @@
+"""Devices, tokens and keys on the SQL database.
+
+Each call is one plain function over a Connection (here, and in registering.py and token_check.py), run on a
+reader thread or in the writer's next group. The statements on the roads of many devices are the driver's own and
+take whole batches; the others are SQLAlchemy Core.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, delete, exists, insert, literal, null, select, update
+from sqlalchemy.exc import DBAPIError
+
+from longwire.adapters.sql import bulk, token_check
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.registering import (
+    DEVICE_COLUMNS,
+    device_of,
+    find_devices,
+    register,
+)
+from longwire.adapters.sql.tables import api_keys, apps, device_tags, devices, inbox, receipts, tokens
+from longwire.errors import StoreUnavailable
+from longwire.model import Credential, Device, Outcome
+from longwire.ports.accounts import ApiKey, App, NewDevice
+
+T = TypeVar("T")
+
+_FURTHER = """
+INSERT INTO tokens (token_hash, device_no, expires_at_ms)
+SELECT ?, device_no, ? FROM devices WHERE device_no = ?
+"""
+_USE_NONCE = (
+    "INSERT INTO nonces (app_key, nonce, expires_at_ms) VALUES (?, ?, ?) ON CONFLICT (app_key, nonce) DO NOTHING"
+)
+
+
+class SqlAccounts:
+    """The AccountStore on SQLite."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def check_tokens(self, token_hashes: Sequence[bytes], now_ms: int) -> list[Credential | None]:
+        hashes = list(token_hashes)
+        return await self._database.read(lambda connection: token_check.check_tokens(connection, hashes))
+
+    async def register(self, devices: Sequence[NewDevice], now_ms: int) -> list[tuple[Device, bool]]:
+        wanted = list(devices)
+        return await self._write(lambda connection: register(connection, wanted, now_ms))
+
+    async def find_devices(self, device_ids: Sequence[str]) -> list[Device | None]:
+        wanted = list(device_ids)
+        return await self._database.read(
+            lambda connection: [None if found is None else found[0] for found in find_devices(connection, wanted)]
+        )
+
+    async def devices_of_users(self, users: Sequence[str]) -> list[list[Device]]:
+        wanted = list(users)
+        return await self._database.read(lambda connection: devices_of_users(connection, wanted))
+
+    async def tags_of(self, device_nos: Sequence[int]) -> list[tuple[str, ...]]:
+        wanted = list(device_nos)
+        return await self._database.read(lambda connection: tags_of(connection, wanted))
+
+    async def find_registrations(self, device_ids: Sequence[str]) -> list[tuple[Device, bytes | None] | None]:
+        wanted = list(device_ids)
+        return await self._database.read(lambda connection: find_devices(connection, wanted))
+
+    async def find_by_refresh(self, refresh_hash: bytes) -> Device | None:
+        query = select(*DEVICE_COLUMNS).where(devices.c.refresh_hash == refresh_hash)
+        row = await self._first(query)
+        return None if row is None else device_of(row)
+
+    async def add_token(self, device_no: int, token_hash: bytes, expires_at_ms: int) -> None:
+        values = (token_hash, expires_at_ms, device_no)
+        await self._write(lambda connection: connection.exec_driver_sql(_FURTHER, values).close())
+
+    async def revoke_tokens(self, device_no: int, now_ms: int) -> None:
+        await self._write(lambda connection: revoke_tokens(connection, device_no, now_ms))
+
+    async def set_disabled(self, device_no: int, is_disabled: bool) -> None:
+        change = update(devices).where(devices.c.device_no == device_no).values(is_disabled=is_disabled)
+        await self._write(lambda connection: connection.execute(change).close())
+
+    async def set_user(self, device_no: int, user: str | None) -> None:
+        change = update(devices).where(devices.c.device_no == device_no).values(user=user)
+        await self._write(lambda connection: connection.execute(change).close())
+
+    async def delete_device(self, device_no: int, now_ms: int) -> None:
+        await self._write(lambda connection: delete_device(connection, device_no, now_ms))
+
+    async def list_devices(self, after_no: int, limit: int) -> list[Device]:
+        query = select(*DEVICE_COLUMNS).order_by(devices.c.device_no.desc()).limit(limit)
+        if after_no > 0:
+            query = query.where(devices.c.device_no < after_no)
+        return await self._database.read(
+            lambda connection: [device_of(row) for row in connection.execute(query).fetchall()]
+        )
+
+    async def use_nonce(self, app_key: str, nonce: str, expires_at_ms: int) -> bool:
+        values = (app_key, nonce, expires_at_ms)
+        return await self._write(lambda connection: connection.exec_driver_sql(_USE_NONCE, values).rowcount == 1)
+
+    async def find_app(self, app_key: str) -> App | None:
+        row = await self._first(select(apps).where(apps.c.app_key == app_key))
+        return None if row is None else App(row.app_key, row.secret, row.master_hash)
+
+    async def add_app(self, app: App) -> None:
+        row = insert(apps).values(app_key=app.app_key, secret=app.secret, master_hash=app.master_hash)
+        await self._write(lambda connection: connection.execute(row).close())
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        row = await self._first(select(api_keys).where(api_keys.c.key_id == key_id))
+        return None if row is None else _key_of(row)
+
+    async def list_keys(self) -> list[ApiKey]:
+        query = select(api_keys).order_by(api_keys.c.created_at_ms.desc(), api_keys.c.key_id.desc())
+        return await self._database.read(
+            lambda connection: [_key_of(row) for row in connection.execute(query).fetchall()]
+        )
+
+    async def add_key(self, key: ApiKey) -> None:
+        row = insert(api_keys).values(
+            key_id=key.key_id,
+            name=key.name,
+            secret_hash=key.secret_hash,
+            scopes=" ".join(sorted(key.scopes)),
+            created_at_ms=key.created_at_ms,
+            revoked_at_ms=key.revoked_at_ms,
+        )
+        await self._write(lambda connection: connection.execute(row).close())
+
+    async def revoke_key(self, key_id: str, now_ms: int) -> bool:
+        change = (
+            update(api_keys)
+            .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at_ms.is_(None))
+            .values(revoked_at_ms=now_ms)
+        )
+        return await self._write(lambda connection: connection.execute(change).rowcount == 1)
+
+    async def _first(self, query: Select[Any]) -> Row[Any] | None:
+        return await self._database.read(lambda connection: connection.execute(query).first())
+
+    async def _write(self, call: Callable[[Connection], T]) -> T:
+        """A write whose refusal by a constraint is told like every other one: nothing was kept."""
+        try:
+            return await self._database.write(call)
+        except DBAPIError as error:
+            raise StoreUnavailable(f"write refused: {error.orig}") from error
+
+
+def devices_of_users(connection: Connection, users: Sequence[str]) -> list[list[Device]]:
+    """The devices of each user, oldest first."""
+    columns = ", ".join(f'"{column.name}"' for column in DEVICE_COLUMNS)
+    template = f'SELECT {columns} FROM devices WHERE "user" IN ({{rows}}) ORDER BY device_no'
+    found: dict[str, list[Device]] = {user: [] for user in users}
+    for row in bulk.select_in(connection, template, found):
+        device = device_of(row)
+        assert device.user is not None
+        found[device.user].append(device)
+    return [list(found[user]) for user in users]
+
+
+def tags_of(connection: Connection, device_nos: Sequence[int]) -> list[tuple[str, ...]]:
+    """The tags of each device, sorted."""
+    template = "SELECT device_no, tag FROM device_tags WHERE device_no IN ({rows}) ORDER BY tag"
+    found: dict[int, list[str]] = {device_no: [] for device_no in device_nos}
+    for device_no, tag in bulk.select_in(connection, template, found):
+        found[device_no].append(tag)
+    return [tuple(found[device_no]) for device_no in device_nos]
+
+
+def revoke_tokens(connection: Connection, device_no: int, now_ms: int) -> None:
+    """Ends every token of the device, and its refresh token."""
+    connection.execute(
+        update(tokens)
+        .where(tokens.c.device_no == device_no, tokens.c.revoked_at_ms.is_(None))
+        .values(revoked_at_ms=now_ms)
+    )
+    connection.execute(update(devices).where(devices.c.device_no == device_no).values(refresh_hash=null()))
+
+
+def delete_device(connection: Connection, device_no: int, now_ms: int) -> None:
+    """Forgets the device. What waited for it ends as withdrawn; AUTOINCREMENT keeps its number from coming again."""
+    is_ended = exists().where(receipts.c.seq == inbox.c.seq, receipts.c.device_no == device_no)
+    withdrawn = select(
+        inbox.c.seq, inbox.c.device_no, literal(int(Outcome.WITHDRAWN)), literal(now_ms), literal("")
+    ).where(inbox.c.device_no == device_no, ~is_ended)
+    connection.execute(insert(receipts).from_select(["seq", "device_no", "outcome", "at_ms", "node_id"], withdrawn))
+    for table in (inbox, device_tags, tokens, devices):
+        connection.execute(delete(table).where(table.c.device_no == device_no))
+
+
+def _key_of(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        row.key_id,
+        row.name,
+        row.secret_hash,
+        frozenset(row.scopes.split()),
+        row.created_at_ms,
+        row.revoked_at_ms,
+    )

@@ -1,0 +1,256 @@
+"""The message store on SQL: messages, inboxes and receipts, written in groups.
+
+A group of messages is a handful of statements whatever its size: insert the messages (a repeat is left out by the
+unique key), insert the inbox rows of those that are new, end what they collapse, then look whether an inbox has
+grown past its bound. The bound is looked at after the fact because it almost never holds, and because the rows
+just written are the ones that are in memory.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from longwire.adapters.sql import bulk
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.clock import Clock
+from longwire.model import Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
+from longwire.ports.messages import CommitCallback
+from longwire.reasons import Status
+
+_INSERT_MESSAGES = (
+    'INSERT OR IGNORE INTO messages (seq, sender_no, message_id, sender, "to", kind, payload, collapse_key,'
+    " sent_at_ms, expires_at_ms, trace) VALUES {rows}"
+)
+_INSERT_INBOX = "INSERT INTO inbox (device_no, seq, expires_at_ms) VALUES {rows}"
+_DELETE_INBOX = "DELETE FROM inbox WHERE (device_no, seq) IN (VALUES {rows})"
+_INSERT_RECEIPTS = "INSERT OR IGNORE INTO receipts (seq, device_no, outcome, at_ms, node_id) VALUES {rows}"
+_KEPT = "SELECT seq FROM messages WHERE seq BETWEEN ? AND ?"
+_OVERFULL = "SELECT device_no, COUNT(*) FROM inbox WHERE device_no IN ({rows}) GROUP BY device_no HAVING COUNT(*) > "
+_COLLAPSED = (
+    "SELECT inbox.seq FROM inbox JOIN messages ON messages.seq = inbox.seq WHERE inbox.device_no = ?"
+    " AND inbox.seq < ? AND messages.sender_no = ? AND messages.collapse_key = ?"
+)
+_MESSAGE = (
+    'SELECT m.seq, m.message_id, m.sender, m."to", m.kind, m.payload, m.collapse_key, m.sent_at_ms,'
+    " m.expires_at_ms, m.trace FROM inbox i JOIN messages m ON m.seq = i.seq"
+)
+_WAITING = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq > ? AND i.expires_at_ms > ? ORDER BY i.seq LIMIT ?"
+_WHO_WAITS = "SELECT DISTINCT device_no FROM inbox WHERE expires_at_ms > ? AND device_no IN ({rows})"
+_ONE = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq = ? AND i.expires_at_ms > ?"
+
+ENVELOPE_BYTES = 512
+"""What a queued message takes beside its payload, about."""
+
+_Commit = tuple[Envelope, CommitCallback]
+
+
+class SqlMessageStore:
+    """ports.messages.MessageStore on one database."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock, max_inbox: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._max_inbox = max_inbox
+        self._next_seq = 0
+        self._commits = database.stage(self._write, self._committed, self._refused)
+        self._receipts = database.stage(_end_acked, _nothing, self._receipt_refused)
+        self._told = database.stage(_subtract_missed, _nothing, _nothing)
+        self.queued_bytes = 0
+
+    async def start(self) -> None:
+        """Finds the place of the last message. The writer alone gives places after that."""
+        last = await self._database.read(lambda c: c.exec_driver_sql("SELECT MAX(seq) FROM messages").scalar())
+        self._next_seq = (last or 0) + 1
+
+    # -- writes -----------------------------------------------------------------------------------------------
+
+    def commit(self, envelope: Envelope, done: CommitCallback) -> None:
+        self.queued_bytes += len(envelope.payload) + ENVELOPE_BYTES
+        self._commits.add((envelope, done))
+
+    def acknowledge(self, receipts: Sequence[Receipt]) -> None:
+        for receipt in receipts:
+            self._receipts.add(receipt)
+
+    def told_missed(self, device_no: int, count: int) -> None:
+        self._told.add((count, device_no))
+
+    def _committed(self, item: _Commit, outcome: Committed) -> None:
+        envelope, done = item
+        self.queued_bytes -= len(envelope.payload) + ENVELOPE_BYTES
+        done(envelope, outcome)
+
+    def _refused(self, item: _Commit, _error: Exception) -> None:
+        self._committed(item, Committed(Status.NOT_DURABLE))
+
+    def _receipt_refused(self, receipt: Receipt, _error: Exception) -> None:
+        """A receipt that is lost means a repeat, which devices drop: nothing is kept for it."""
+
+    def _write(self, connection: Connection, items: list[_Commit]) -> list[Committed]:
+        first = self._next_seq
+        envelopes = [envelope for envelope, _ in items]
+        rows = [
+            (
+                seq,
+                e.sender_no,
+                e.message_id,
+                e.sender,
+                e.to,
+                e.kind,
+                e.payload,
+                e.collapse_key,
+                e.sent_at_ms,
+                e.expires_at_ms,
+                e.trace,
+            )
+            for seq, e in enumerate(envelopes, first)
+        ]
+        kept = bulk.execute(connection, _INSERT_MESSAGES, rows)
+        self._next_seq = first + len(rows)
+        outcomes = [Committed(Status.OK, seq, e.receivers) for seq, e in enumerate(envelopes, first)]
+        if kept < len(rows):
+            new = {seq for (seq,) in connection.exec_driver_sql(_KEPT, (first, first + len(rows) - 1))}
+            outcomes = [o if o.seq in new else Committed(Status.DUPLICATE) for o in outcomes]
+        inbox = [
+            (device_no, outcome.seq, envelope.expires_at_ms)
+            for envelope, outcome in zip(envelopes, outcomes, strict=True)
+            for device_no in outcome.receivers
+        ]
+        bulk.execute(connection, _INSERT_INBOX, inbox)
+        now_ms = self._clock.now_ms()
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if envelope.collapse_key and outcome.receivers:
+                self._collapse(connection, envelope, outcome, first, outcomes, now_ms)
+        self._bound(connection, envelopes, outcomes, inbox, first, now_ms)
+        return outcomes
+
+    def _collapse(
+        self,
+        connection: Connection,
+        envelope: Envelope,
+        outcome: Committed,
+        first: int,
+        outcomes: list[Committed],
+        now_ms: int,
+    ) -> None:
+        """Ends what waits under the message's collapse key; it takes the newest place."""
+        for device_no in outcome.receivers:
+            replaced = connection.exec_driver_sql(
+                _COLLAPSED, (device_no, outcome.seq, envelope.sender_no, envelope.collapse_key)
+            ).fetchall()
+            _end(connection, [(device_no, seq) for (seq,) in replaced], Outcome.COLLAPSED, now_ms)
+            for (seq,) in replaced:
+                if seq >= first:
+                    # Replaced within its own group: it has not been delivered, and never will be.
+                    old = outcomes[seq - first]
+                    left = tuple(no for no in old.receivers if no != device_no)
+                    outcomes[seq - first] = Committed(old.status, old.seq, left)
+
+    def _bound(
+        self,
+        connection: Connection,
+        envelopes: list[Envelope],
+        outcomes: list[Committed],
+        inbox: list[tuple[int, int, int]],
+        first: int,
+        now_ms: int,
+    ) -> None:
+        """Keeps every inbox within its bound: newest refused where a session is there, else oldest missed."""
+        receivers = {device_no for device_no, _, _ in inbox}
+        overfull = bulk.select_in(connection, _OVERFULL + str(self._max_inbox), receivers)
+        for device_no, _ in overfull:
+            expired = connection.exec_driver_sql(
+                "SELECT seq FROM inbox WHERE device_no = ? AND expires_at_ms <= ?", (device_no, now_ms)
+            ).fetchall()
+            _end(connection, [(device_no, seq) for (seq,) in expired], Outcome.EXPIRED, now_ms)
+            count: int = connection.exec_driver_sql(
+                "SELECT COUNT(*) FROM inbox WHERE device_no = ?", (device_no,)
+            ).scalar_one()
+            for index in range(len(outcomes) - 1, -1, -1):
+                if count <= self._max_inbox:
+                    break
+                if envelopes[index].online and device_no in outcomes[index].receivers:
+                    _forget(connection, first + index, outcomes[index].receivers)
+                    outcomes[index] = Committed(Status.OVERLOADED)
+                    count -= 1
+            if count > self._max_inbox:
+                _miss_oldest(connection, device_no, count - self._max_inbox, now_ms)
+
+    # -- reads ------------------------------------------------------------------------------------------------
+
+    async def waiting(self, queries: Sequence[InboxQuery], now_ms: int) -> list[list[Waiting]]:
+        def read(connection: Connection) -> list[list[Waiting]]:
+            return [
+                [
+                    Waiting(*row)
+                    for row in connection.exec_driver_sql(
+                        _WAITING, (query.device_no, query.after_seq, now_ms, query.limit)
+                    )
+                ]
+                for query in queries
+            ]
+
+        return await self._database.read(read)
+
+    async def who_waits(self, device_nos: Sequence[int], now_ms: int) -> set[int]:
+        def read(connection: Connection) -> set[int]:
+            return {no for (no,) in bulk.select_in(connection, _WHO_WAITS, device_nos, now_ms)}
+
+        return await self._database.read(read)
+
+    async def still_waiting(self, wanted: Sequence[tuple[int, int]], now_ms: int) -> list[Waiting | None]:
+        def read(connection: Connection) -> list[Waiting | None]:
+            rows = [connection.exec_driver_sql(_ONE, (device_no, seq, now_ms)).first() for device_no, seq in wanted]
+            return [None if row is None else Waiting(*row) for row in rows]
+
+        return await self._database.read(read)
+
+    async def empty_inbox(self, device_no: int) -> int:
+        def write(connection: Connection) -> int:
+            rows = connection.exec_driver_sql("SELECT seq FROM inbox WHERE device_no = ?", (device_no,)).fetchall()
+            _end(connection, [(device_no, seq) for (seq,) in rows], Outcome.WITHDRAWN, self._clock.now_ms())
+            return len(rows)
+
+        return await self._database.write(write)
+
+
+def _nothing(_item: object, _result: object) -> None:
+    """Nobody waits for it."""
+
+
+def _end(connection: Connection, ended: list[tuple[int, int]], outcome: Outcome, now_ms: int) -> None:
+    """Takes (device_no, seq) out of the inboxes and keeps what became of them."""
+    bulk.execute(connection, _DELETE_INBOX, ended)
+    bulk.execute(connection, _INSERT_RECEIPTS, [(seq, device_no, int(outcome), now_ms, "") for device_no, seq in ended])
+
+
+def _end_acked(connection: Connection, receipts: list[Receipt]) -> list[None]:
+    bulk.execute(connection, _DELETE_INBOX, [(r.device_no, r.seq) for r in receipts])
+    bulk.execute(
+        connection,
+        _INSERT_RECEIPTS,
+        [(r.seq, r.device_no, int(Outcome.ACKED), r.acked_at_ms, r.node_id) for r in receipts],
+    )
+    return [None] * len(receipts)
+
+
+def _subtract_missed(connection: Connection, told: list[tuple[int, int]]) -> list[None]:
+    for count, device_no in told:
+        connection.exec_driver_sql(
+            "UPDATE devices SET missed = MAX(missed - ?, 0) WHERE device_no = ?", (count, device_no)
+        )
+    return [None] * len(told)
+
+
+def _forget(connection: Connection, seq: int, receivers: tuple[int, ...]) -> None:
+    """Undoes a message that is refused: it is not remembered."""
+    bulk.execute(connection, _DELETE_INBOX, [(device_no, seq) for device_no in receivers])
+    connection.exec_driver_sql("DELETE FROM messages WHERE seq = ?", (seq,))
+
+
+def _miss_oldest(connection: Connection, device_no: int, count: int, now_ms: int) -> None:
+    oldest = connection.exec_driver_sql(
+        "SELECT seq FROM inbox WHERE device_no = ? ORDER BY seq LIMIT ?", (device_no, count)
+    ).fetchall()
+    _end(connection, [(device_no, seq) for (seq,) in oldest], Outcome.MISSED, now_ms)
+    connection.exec_driver_sql("UPDATE devices SET missed = missed + ? WHERE device_no = ?", (len(oldest), device_no))

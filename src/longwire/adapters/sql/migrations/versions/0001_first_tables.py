@@ -1,0 +1,161 @@
+"""The first tables: devices and their proofs, messages and inboxes, the uplink log."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+
+    op.create_table(
+        "api_keys",
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("secret_hash", sa.String(length=255), nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("key_id"),
+    )
+    op.create_table(
+        "apps",
+        sa.Column("app_key", sa.String(length=64), nullable=False),
+        sa.Column("secret", sa.String(length=128), nullable=False),
+        sa.Column("master_hash", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("app_key"),
+    )
+    op.create_table(
+        "dead_letters",
+        sa.Column(
+            "letter_no",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("device_no", sa.BigInteger(), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("message_id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("payload", sa.LargeBinary(length=65536), nullable=False),
+        sa.Column("sent_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("trace", sa.LargeBinary(length=24), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("buried_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("replayed_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("letter_no"),
+    )
+    op.create_index(op.f("ix_dead_letters_buried_at_ms"), "dead_letters", ["buried_at_ms"], unique=False)
+    op.create_table(
+        "device_tags",
+        sa.Column("device_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("tag", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("device_no", "tag"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "devices",
+        sa.Column(
+            "device_no",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("user", sa.String(length=64), nullable=True),
+        sa.Column("platform", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("app_version", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("registered_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("is_disabled", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("refresh_hash", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("missed", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("device_no"),
+        sa.UniqueConstraint("device_id"),
+        sa.UniqueConstraint("refresh_hash"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_devices_user"), "devices", ["user"], unique=False)
+    op.create_table(
+        "inbox",
+        sa.Column("device_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device_no", "seq"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "messages",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("sender_no", sa.BigInteger(), nullable=False),
+        sa.Column("message_id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("sender", sa.String(length=80), nullable=False),
+        sa.Column("to", sa.String(length=80), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("payload", sa.LargeBinary(length=65536), nullable=False),
+        sa.Column("collapse_key", sa.String(length=255), nullable=False),
+        sa.Column("sent_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("trace", sa.LargeBinary(length=24), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("sender_no", "message_id", name="uq_messages_sender_message"),
+    )
+    op.create_table(
+        "nonces",
+        sa.Column("app_key", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=64), nullable=False),
+        sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("app_key", "nonce"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_nonces_expires_at_ms"), "nonces", ["expires_at_ms"], unique=False)
+    op.create_table(
+        "receipts",
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("device_no", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("outcome", sa.SmallInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("node_id", sa.String(length=24), nullable=False),
+        sa.PrimaryKeyConstraint("seq", "device_no"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("token_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("device_no", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("token_hash"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_tokens_device_no"), "tokens", ["device_no"], unique=False)
+    op.create_index("ix_tokens_expires", "tokens", ["expires_at_ms"], unique=False)
+    op.create_table(
+        "uplink",
+        sa.Column(
+            "offset",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("device_no", sa.BigInteger(), nullable=False),
+        sa.Column("device_id", sa.String(length=64), nullable=False),
+        sa.Column("message_id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("payload", sa.LargeBinary(length=65536), nullable=False),
+        sa.Column("sent_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("trace", sa.LargeBinary(length=24), nullable=False),
+        sa.PrimaryKeyConstraint("offset"),
+        sa.UniqueConstraint("device_no", "message_id", name="uq_uplink_device_message"),
+    )
+    op.create_table(
+        "uplink_cursors",
+        sa.Column("consumer", sa.String(length=64), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("consumer"),
+    )
+    # ### end Alembic commands ###

@@ -1,0 +1,154 @@
+"""The sweeper: deletes what has been kept long enough, in small steps, so that no commit waits for it.
+
+How long each table is kept stands with the table (tables.py); the rules are here, one a table. A step takes one rule
+and at most ``STEP_ROWS`` rows; steps follow one another at a pace, faster while there is much to do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from longwire.adapters.sql import bulk
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.clock import Clock
+from longwire.errors import StoreUnavailable
+from longwire.model import Outcome
+
+log = logging.getLogger(__name__)
+
+STEP_ROWS = 500
+_BUSY_PAUSE_S = 0.2
+_IDLE_PAUSE_S = 30.0
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept. Messages must be kept at least as long as the longest TTL."""
+
+    messages_ms: int = 10 * _DAY_MS
+    uplink_ms: int = 7 * _DAY_MS
+    uplink_bytes: int = 1 << 30
+    dead_letters_ms: int = 30 * _DAY_MS
+    expired_tokens_ms: int = _DAY_MS
+
+
+class Sweeper:
+    """Keeps every table to its retention."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock, retention: Retention | None = None) -> None:
+        self._database = database
+        self._clock = clock
+        self._retention = retention or Retention()
+        self._inbox_at = (0, 0)
+        self._rules: tuple[Callable[[Connection, int], int], ...] = (
+            self._expired_inbox,
+            self._old_messages,
+            self._old_uplink,
+            self._large_uplink,
+            self._old_dead_letters,
+            self._old_tokens,
+            self._old_nonces,
+        )
+
+    async def run(self) -> None:
+        """Sweeps until it is cancelled."""
+        while True:
+            try:
+                swept = await self.sweep_once()
+            except StoreUnavailable as error:
+                log.warning("nothing was swept: %s", error)
+                swept = 0
+            await asyncio.sleep(_BUSY_PAUSE_S if swept >= STEP_ROWS else _IDLE_PAUSE_S)
+
+    async def sweep_once(self) -> int:
+        """One step of every rule; the rows of the rule that had most to do. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+        most = 0
+        for rule in self._rules:
+            swept = await self._database.write(lambda connection, rule=rule: rule(connection, now_ms))  # type: ignore[misc]
+            most = max(most, swept)
+        return most
+
+    def _expired_inbox(self, connection: Connection, now_ms: int) -> int:
+        """Walks the inboxes round and round: an expired row is invisible already, and rarely many are."""
+        rows = connection.exec_driver_sql(
+            "SELECT device_no, seq, expires_at_ms FROM inbox WHERE (device_no, seq) > (?, ?)"
+            " ORDER BY device_no, seq LIMIT ?",
+            (*self._inbox_at, STEP_ROWS),
+        ).fetchall()
+        self._inbox_at = (rows[-1][0], rows[-1][1]) if len(rows) == STEP_ROWS else (0, 0)
+        expired = [(device_no, seq) for device_no, seq, expires_at_ms in rows if expires_at_ms <= now_ms]
+        bulk.execute(connection, "DELETE FROM inbox WHERE (device_no, seq) IN (VALUES {rows})", expired)
+        bulk.execute(
+            connection,
+            "INSERT OR IGNORE INTO receipts (seq, device_no, outcome, at_ms, node_id) VALUES {rows}",
+            [(seq, device_no, int(Outcome.EXPIRED), now_ms, "") for device_no, seq in expired],
+        )
+        return len(rows)
+
+    def _old_messages(self, connection: Connection, now_ms: int) -> int:
+        oldest = connection.exec_driver_sql(
+            "SELECT seq, sent_at_ms FROM messages ORDER BY seq LIMIT ?", (STEP_ROWS,)
+        ).fetchall()
+        old = [seq for seq, sent_at_ms in oldest if sent_at_ms < now_ms - self._retention.messages_ms]
+        if not old:
+            return 0
+        connection.exec_driver_sql("DELETE FROM receipts WHERE seq <= ?", (old[-1],))
+        connection.exec_driver_sql("DELETE FROM messages WHERE seq <= ?", (old[-1],))
+        return len(old)
+
+    def _old_uplink(self, connection: Connection, now_ms: int) -> int:
+        oldest = connection.exec_driver_sql(
+            'SELECT "offset", sent_at_ms FROM uplink ORDER BY "offset" LIMIT ?', (STEP_ROWS,)
+        ).fetchall()
+        old = [offset for offset, sent_at_ms in oldest if sent_at_ms < now_ms - self._retention.uplink_ms]
+        return _delete_uplink(connection, old)
+
+    def _large_uplink(self, connection: Connection, _now_ms: int) -> int:
+        """The log's size is judged by what its oldest rows weigh, times how many there are."""
+        oldest = connection.exec_driver_sql(
+            'SELECT "offset", LENGTH(payload) + 200 FROM uplink ORDER BY "offset" LIMIT ?', (STEP_ROWS,)
+        ).fetchall()
+        if len(oldest) < STEP_ROWS:
+            return 0
+        newest = connection.exec_driver_sql('SELECT MAX("offset") FROM uplink').scalar_one()
+        weight = sum(size for _, size in oldest) / len(oldest) * (newest - oldest[0][0])
+        return (
+            _delete_uplink(connection, [offset for offset, _ in oldest]) if weight > self._retention.uplink_bytes else 0
+        )
+
+    def _old_dead_letters(self, connection: Connection, now_ms: int) -> int:
+        return _delete_first(
+            connection, "dead_letters", "letter_no", "buried_at_ms", now_ms - self._retention.dead_letters_ms
+        )
+
+    def _old_tokens(self, connection: Connection, now_ms: int) -> int:
+        return _delete_first(
+            connection, "tokens", "token_hash", "expires_at_ms", now_ms - self._retention.expired_tokens_ms
+        )
+
+    def _old_nonces(self, connection: Connection, now_ms: int) -> int:
+        gone = connection.exec_driver_sql(
+            "DELETE FROM nonces WHERE (app_key, nonce) IN"
+            " (SELECT app_key, nonce FROM nonces WHERE expires_at_ms < ? LIMIT ?)",
+            (now_ms, STEP_ROWS),
+        )
+        return gone.rowcount
+
+
+def _delete_uplink(connection: Connection, offsets: list[int]) -> int:
+    if offsets:
+        connection.exec_driver_sql('DELETE FROM uplink WHERE "offset" <= ?', (offsets[-1],))
+    return len(offsets)
+
+
+def _delete_first(connection: Connection, table: str, key: str, stamp: str, before_ms: int) -> int:
+    gone = connection.exec_driver_sql(
+        f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {stamp} < ? LIMIT ?)",
+        (before_ms, STEP_ROWS),
+    )
+    return gone.rowcount

@@ -1,0 +1,125 @@
+"""The uplink log as a table: appended in groups, read by consumers that each have a cursor."""
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from longwire.adapters.sql import bulk
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.messages import ENVELOPE_BYTES
+from longwire.clock import Clock
+from longwire.model import UplinkRecord
+from longwire.ports.uplink import AppendCallback
+from longwire.reasons import Status
+
+_COLUMNS = 'device_no, device_id, message_id, kind, payload, sent_at_ms, trace, "offset"'
+_INSERT = f"INSERT OR IGNORE INTO uplink ({_COLUMNS}) VALUES {{rows}}"
+_KEPT = 'SELECT "offset" FROM uplink WHERE "offset" BETWEEN ? AND ?'
+_READ = f'SELECT {_COLUMNS} FROM uplink WHERE "offset" > ? ORDER BY "offset" LIMIT ?'
+_CURSOR = 'SELECT "offset" FROM uplink_cursors WHERE consumer = ?'
+_MOVE = (
+    'INSERT INTO uplink_cursors (consumer, "offset") VALUES (?, ?)'
+    ' ON CONFLICT (consumer) DO UPDATE SET "offset" = excluded."offset"'
+    ' WHERE excluded."offset" > uplink_cursors."offset"'
+)
+_BURY = (
+    "INSERT INTO dead_letters (device_no, device_id, message_id, kind, payload, sent_at_ms, trace,"
+    ' "offset", consumer, error, buried_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+)
+_MAX_ERROR_CHARACTERS = 4_000
+
+_Append = tuple[UplinkRecord, AppendCallback]
+
+
+def _row(record: UplinkRecord) -> tuple[object, ...]:
+    return (
+        record.device_no,
+        record.device_id,
+        record.message_id,
+        record.kind,
+        record.payload,
+        record.sent_at_ms,
+        record.trace,
+        record.offset,
+    )
+
+
+class SqlUplinkLog:
+    """ports.uplink.UplinkLog on one database."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._next_offset = 0
+        self._appends = database.stage(self._write, self._appended, self._refused)
+        self._positions: dict[str, int] = {}
+        self._grown = asyncio.Event()
+        self.queued_bytes = 0
+
+    async def start(self) -> None:
+        """Finds the log's end. The writer alone gives offsets after that."""
+        last = await self._database.read(_last_offset)
+        self._next_offset = last + 1
+
+    def append(self, record: UplinkRecord, done: AppendCallback) -> None:
+        self.queued_bytes += len(record.payload) + ENVELOPE_BYTES
+        self._appends.add((record, done))
+
+    async def read(self, consumer: str, limit: int) -> Sequence[UplinkRecord]:
+        position = self._positions.get(consumer)
+        after: int
+        if position is None:
+            after = await self._database.read(lambda c: c.exec_driver_sql(_CURSOR, (consumer,)).scalar() or 0)
+        else:
+            after = position
+        while True:
+            self._grown.clear()
+            records = await self._database.read(lambda c: _read(c, after, limit))
+            if records:
+                self._positions[consumer] = records[-1].offset
+                return records
+            await self._grown.wait()
+
+    async def flush(self, consumer: str, offset: int) -> None:
+        await self._database.write(lambda c: c.exec_driver_sql(_MOVE, (consumer, offset)).close())
+
+    async def bury(self, consumer: str, record: UplinkRecord, error: str) -> None:
+        buried = (*_row(record), consumer, error[:_MAX_ERROR_CHARACTERS], self._clock.now_ms())
+        await self._database.write(lambda c: c.exec_driver_sql(_BURY, buried).close())
+
+    def _appended(self, item: _Append, status: Status) -> None:
+        record, done = item
+        self.queued_bytes -= len(record.payload) + ENVELOPE_BYTES
+        self._grown.set()
+        done(record, status)
+
+    def _refused(self, item: _Append, _error: Exception) -> None:
+        record, done = item
+        self.queued_bytes -= len(record.payload) + ENVELOPE_BYTES
+        done(record, Status.NOT_DURABLE)
+
+    def _write(self, connection: Connection, items: list[_Append]) -> list[Status]:
+        first = self._next_offset
+        for offset, (record, _) in enumerate(items, first):
+            record.offset = offset
+        self._next_offset = first + len(items)
+        kept = bulk.execute(connection, _INSERT, [_row(record) for record, _ in items])
+        if kept == len(items):
+            return [Status.OK] * len(items)
+        last = first + len(items) - 1
+        new = {offset for (offset,) in connection.exec_driver_sql(_KEPT, (first, last))}
+        return [Status.OK if record.offset in new else Status.DUPLICATE for record, _ in items]
+
+
+def _last_offset(connection: Connection) -> int:
+    # The log may have been swept empty: then the cursors still know how far it went.
+    last: int = connection.exec_driver_sql(
+        'SELECT MAX(COALESCE((SELECT MAX("offset") FROM uplink), 0),'
+        ' COALESCE((SELECT MAX("offset") FROM uplink_cursors), 0))'
+    ).scalar_one()
+    return last
+
+
+def _read(connection: Connection, after: int, limit: int) -> list[UplinkRecord]:
+    return [UplinkRecord(*row) for row in connection.exec_driver_sql(_READ, (after, limit))]
