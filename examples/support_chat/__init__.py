@@ -1,0 +1,1 @@
+"""A support chat: customers write, agents answer, the application stands between."""

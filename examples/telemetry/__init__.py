@@ -1,0 +1,1 @@
+"""A telemetry service: what sensors say, kept as running figures."""
