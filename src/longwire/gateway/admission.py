@@ -1,0 +1,62 @@
+"""Who may connect now: the bounds on connections, on their rate, and on one address."""
+
+import asyncio
+import ipaddress
+
+from longwire.clock import Clock
+from longwire.gateway.counters import Counters
+from longwire.gateway.session import Session
+from longwire.limits import Limits
+from longwire.net.connection import Abortable, DevicePort
+
+
+class Admission:
+    """Judges each connection once its first byte has come. A node that drains takes none."""
+
+    def __init__(self, port: DevicePort[Session], clock: Clock, limits: Limits, counters: Counters) -> None:
+        self._port = port
+        self._clock = clock
+        self._limits = limits
+        self._counters = counters
+        self._allowance = float(limits.accept_per_s)
+        self._allowance_at = clock.monotonic()
+        self.is_draining = False
+
+    def judge(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
+        """Why the connection is turned away, or None."""
+        refusal = self._refusal(connection, transport)
+        if refusal is not None:
+            self._counters.shed += 1
+        return refusal
+
+    def _refusal(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
+        limits = self._limits
+        if self.is_draining:
+            return "the node is draining"
+        if len(self._port.open) >= limits.max_connections:
+            return f"the node holds {limits.max_connections} connections already"
+        now = self._clock.monotonic()
+        passed = now - self._allowance_at
+        self._allowance = min(limits.accept_per_s, self._allowance + passed * limits.accept_per_s)
+        self._allowance_at = now
+        if self._allowance < 1:
+            return f"more than {limits.accept_per_s} connections a second"
+        self._allowance -= 1
+        if limits.max_connections_per_address:
+            return self._address_refusal(connection, transport)
+        return None
+
+    def _address_refusal(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
+        address = address_of(transport)
+        if not address or ipaddress.ip_address(address).is_loopback:
+            return None
+        if self._port.address_counts[address] >= self._limits.max_connections_per_address:
+            return f"more than {self._limits.max_connections_per_address} connections of one address"
+        self._port.count_address(connection, address)
+        return None
+
+
+def address_of(transport: asyncio.Transport) -> str:
+    """The client's IP address, "" where the transport has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else ""

@@ -1,0 +1,214 @@
+"""CONNECT: checks who a device is, in batches, and opens its session.
+
+    connect ─► pending ─► tokens checked (one query) ─► routes attached ─► opened, CONNECTED
+                                                    └─► the store asked for whom anything waits ─► delivery
+
+One task serves whatever has come, batch after batch: a storm of connects costs a query for hundreds of them and no
+task for any. What a device sends behind CONNECT is held and handled in order once it is in.
+"""
+
+import hashlib
+import logging
+from typing import NamedTuple
+
+from longwire.accounts.tokens import close_code
+from longwire.application import Hooks
+from longwire.application import Session as SessionFacts
+from longwire.clock import Clock
+from longwire.errors import StoreUnavailable
+from longwire.gateway.counters import Counters
+from longwire.gateway.delivery import Delivery
+from longwire.gateway.hub import Hub
+from longwire.gateway.session import DeviceConnection, Session
+from longwire.gateway.tasks import Tasks
+from longwire.limits import Limits
+from longwire.model import Credential
+from longwire.net.connection import Flavour
+from longwire.net.wheel import ticks
+from longwire.ports.accounts import AccountStore
+from longwire.ports.messages import MessageStore
+from longwire.ports.routes import RouteTable
+from longwire.reasons import CloseCode
+from longwire.wire.packets import Connect, Connected, Received
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+# At least 65,536 bytes behind CONNECT are held (PROTOCOL §2); a frame takes 12 of them at the least.
+_MAX_HELD_FRAMES = 8_192
+
+
+class _Pending(NamedTuple):
+    connection: DeviceConnection
+    packet: Connect
+    correlation: int
+    token_hash: bytes
+
+
+class Handshake:
+    """Opens sessions on this node."""
+
+    def __init__(
+        self,
+        node_id: str,
+        hub: Hub,
+        accounts: AccountStore,
+        routes: RouteTable,
+        store: MessageStore,
+        delivery: Delivery,
+        hooks: Hooks,
+        clock: Clock,
+        limits: Limits,
+        counters: Counters,
+        tasks: Tasks,
+    ) -> None:
+        self._node_id = node_id
+        self._hub = hub
+        self._accounts = accounts
+        self._routes = routes
+        self._store = store
+        self._delivery = delivery
+        self._hooks = hooks
+        self._tells = hooks.on_connect is not None or hooks.on_disconnect is not None
+        self._keeps_facts = self._tells or hooks.authorize_send is not None
+        self._clock = clock
+        self._limits = limits
+        self._counters = counters
+        self._tasks = tasks
+        self._pending: list[_Pending] = []
+        self._is_running = False
+
+    def connect(self, connection: DeviceConnection, frame: Received) -> None:
+        """The first frame of a connection: CONNECT, or the end of it."""
+        packet = frame.packet
+        if not isinstance(packet, Connect):
+            connection.close(CloseCode.PROTOCOL_ERROR, "the first frame is not CONNECT")
+            return
+        connection.held = []
+        token_hash = hashlib.sha256(packet.token.encode()).digest()
+        self._pending.append(_Pending(connection, packet, frame.correlation, token_hash))
+        if not self._is_running:
+            self._is_running = True
+            self._tasks.start(self._run(), "opening sessions")
+
+    def hold(self, connection: DeviceConnection, frame: Received) -> None:
+        """A frame behind a CONNECT that is being checked: kept, and beyond a bound not read from the socket."""
+        held = connection.held
+        assert held is not None
+        held.append(frame)
+        if len(held) == _MAX_HELD_FRAMES:
+            connection.pause_reading()
+
+    async def _run(self) -> None:
+        try:
+            while self._pending:
+                batch = self._pending[:_BATCH]
+                del self._pending[:_BATCH]
+                try:
+                    await self._settle(batch)
+                except StoreUnavailable as error:
+                    log.warning("connects are refused: %s", error)
+                    _refuse_all(batch, CloseCode.OVERLOADED, "the store does not answer")
+                except Exception:
+                    log.exception("a batch of connects failed")
+                    _refuse_all(batch, CloseCode.INTERNAL_ERROR, "")
+        finally:
+            self._is_running = False
+
+    async def _settle(self, batch: list[_Pending]) -> None:
+        now_ms = self._clock.now_ms()
+        credentials = await self._accounts.check_tokens([p.token_hash for p in batch], now_ms)
+        admitted: list[tuple[_Pending, Credential]] = []
+        for pending, credential in zip(batch, credentials, strict=True):
+            code = close_code(credential, pending.packet.device_id, now_ms)
+            if code is not None:
+                pending.connection.close(code)
+            elif credential is not None and not pending.connection.is_closing:
+                admitted.append((pending, credential))
+        if not admitted:
+            return
+        attached = await self._routes.attach(self._node_id, [c.device_no for _, c in admitted])
+        opened: list[Session] = []
+        gone: list[tuple[int, int]] = []
+        for (pending, credential), route in zip(admitted, attached, strict=True):
+            if pending.connection.is_closing:
+                gone.append((credential.device_no, route.epoch))
+            else:
+                opened.append(self._open(pending, credential, route.epoch))
+        if gone:
+            await self._routes.detach(self._node_id, gone)
+        await self._begin_delivery(opened)
+
+    def _open(self, pending: _Pending, credential: Credential, epoch: int) -> Session:
+        connection, packet, correlation, _ = pending
+        limits = self._limits
+        heartbeat_s = min(max(packet.heartbeat_s, limits.heartbeat_min_s), limits.heartbeat_max_s)
+        silent_ticks = ticks(heartbeat_s * 1.5)
+        session = Session(credential.device_no, credential.device_id, epoch, connection, silent_ticks)
+        session.expires_at_ms = credential.expires_at_ms
+        session.user = credential.user
+        session.told_missed = credential.missed
+        connection.session = session
+        connection.port.wheel.add(connection, connection.port.receiver.due(connection))
+        previous = self._hub.bind(session)
+        if previous is not None:
+            previous.connection.close(CloseCode.TAKEN_OVER)
+        self._counters.connects += 1
+        self._delivery.begin(session)
+        connection.send(
+            Connected(
+                session.session_id,
+                heartbeat_s,
+                self._node_id,
+                self._clock.now_ms(),
+                credential.missed,
+                limits.max_body_bytes,
+                max(0, (credential.expires_at_ms - self._clock.now_ms()) // 1000),
+            ),
+            correlation,
+        )
+        if self._keeps_facts:
+            session.facts = self._facts(session, packet)
+        if self._tells and session.facts is not None:
+            self._tasks.start(self._hooks.tell_connected(session.facts), "on_connect")
+        held, connection.held = connection.held, None
+        if held:
+            connection.deliver(held)
+            if len(held) >= _MAX_HELD_FRAMES:
+                connection.resume_reading()
+        return session
+
+    async def _begin_delivery(self, opened: list[Session]) -> None:
+        """Asks for whom something waits only now that the sessions stand.
+
+        Whatever is committed from here on finds them, and what was committed before is found here.
+        """
+        if not opened:
+            return
+        try:
+            waiting = await self._store.who_waits([s.device_no for s in opened], self._clock.now_ms())
+        except StoreUnavailable:
+            waiting = {session.device_no for session in opened}  # delivery asks again until it is answered
+        for session in opened:
+            self._delivery.go_on(session, session.device_no in waiting)
+
+    def _facts(self, session: Session, packet: Connect) -> SessionFacts:
+        connection = session.connection
+        return SessionFacts(
+            device_id=session.device_id,
+            device_no=session.device_no,
+            session_id=session.session_id,
+            node_id=self._node_id,
+            user=session.user,
+            platform=packet.platform,
+            app_version=packet.app_version,
+            transport="native" if connection.flavour == Flavour.NATIVE else "websocket",
+            address=connection.peer_address,
+            connected_at_ms=self._clock.now_ms(),
+        )
+
+
+def _refuse_all(batch: list[_Pending], code: CloseCode, reason: str) -> None:
+    for pending in batch:
+        if pending.connection.session is None:
+            pending.connection.close(code, reason)

@@ -1,0 +1,47 @@
+"""How long the loop was held: looks at itself a hundred times a second and notes how late it was called.
+
+The longest lateness is the longest time that one callback, the collector or the machine kept everybody else waiting,
+to within the interval.
+"""
+
+import asyncio
+import gc
+import time
+
+_INTERVAL_S = 0.01
+
+
+class LoopWatch:
+    """The loop's lateness and the collector's pauses, in seconds. Started and stopped with the node."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.longest_pause_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._collecting_since = 0.0
+
+    def start(self) -> None:
+        """Begins to look, on the running loop."""
+        gc.callbacks.append(self._collected)
+        self._look_again(asyncio.get_running_loop())
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            gc.callbacks.remove(self._collected)
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + _INTERVAL_S
+        self._timer = loop.call_later(_INTERVAL_S, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.longest_s = max(self.longest_s, loop.time() - self._due)
+        self._look_again(loop)
+
+    def _collected(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting_since = time.monotonic()
+        else:
+            self.longest_pause_s = max(self.longest_pause_s, time.monotonic() - self._collecting_since)

@@ -1,0 +1,380 @@
+"""SEND: judged, resolved to receivers, committed or relayed, answered.
+
+    SEND ─► judge (form, size, rate) ─► application ─► uplink log, or a handler in place
+                                    └─► device: user: ─► commit ─► SENT and delivery
+                                                     └─► without receipt, or TTL 0: relay to who is online
+
+Everything that is known at once is done at once, by plain calls. Where something must be waited for (a user's
+devices, a device this node has not seen, the application's leave), this send and every later one of the session
+join its backlog, so that they stay in order.
+"""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+
+from longwire.application import Context, Longwire, call
+from longwire.clock import Clock
+from longwire.errors import StoreUnavailable
+from longwire.gateway.counters import Counters
+from longwire.gateway.delivery import Delivery
+from longwire.gateway.directory import Directory
+from longwire.gateway.hub import Hub
+from longwire.gateway.session import DeviceConnection, Session
+from longwire.gateway.tasks import Tasks
+from longwire.ids import MESSAGE_ID_BYTES, is_device_id
+from longwire.limits import MAX_KIND_CHARACTERS, MAX_TTL_S, Limits
+from longwire.model import Committed, Envelope, UplinkRecord
+from longwire.ports.messages import MessageStore
+from longwire.ports.uplink import UplinkLog
+from longwire.reasons import Status
+from longwire.wire.packets import Push, Received, Send, Sent
+
+MAX_COLLAPSE_KEY_CHARACTERS = 255
+_MAX_BACKLOG = 1_000
+_BUSY_RETRY_MS = 1_000
+_RECENT = 65_536
+
+
+class Answer:
+    """Who waits for the outcome of a SEND: nobody, or the device under this correlation id."""
+
+    __slots__ = ("connection", "correlation", "counters", "is_wanted")
+
+    def __init__(self, connection: DeviceConnection, frame: Received, counters: Counters) -> None:
+        self.connection = connection
+        self.correlation = frame.correlation
+        self.is_wanted = frame.wants_receipt
+        self.counters = counters
+
+    def give(self, status: Status, detail: str = "", retry_after_ms: int = 0) -> None:
+        """SENT, where it is wanted; a refusal is counted either way."""
+        if not status.is_success:
+            self.counters.refused[status.label] += 1
+        if self.is_wanted:
+            self.connection.send(Sent(int(status), detail, retry_after_ms), self.correlation)
+
+
+class Sending:
+    """Takes the SENDs of this node's sessions."""
+
+    def __init__(
+        self,
+        app: Longwire,
+        hub: Hub,
+        directory: Directory,
+        store: MessageStore,
+        uplink: UplinkLog,
+        delivery: Delivery,
+        clock: Clock,
+        limits: Limits,
+        counters: Counters,
+        tasks: Tasks,
+    ) -> None:
+        self._app = app
+        self._hub = hub
+        self._directory = directory
+        self._store = store
+        self._uplink = uplink
+        self._delivery = delivery
+        self._clock = clock
+        self._limits = limits
+        self._counters = counters
+        self._tasks = tasks
+        self._recent: dict[tuple[int, bytes], None] = {}
+        self._is_judged = app.hooks.authorize_send is not None
+
+    def sent(self, connection: DeviceConnection, frame: Received) -> None:
+        """SEND."""
+        session = connection.session
+        packet = frame.packet
+        assert session is not None
+        assert isinstance(packet, Send)
+        self._counters.sends += 1
+        answer = Answer(connection, frame, self._counters)
+        wait_ms = self.spend(session)
+        if wait_ms:
+            answer.give(Status.RATE_LIMITED, f"more than {self._limits.sends_per_s} a second", wait_ms)
+            return
+        fault = self._fault(packet)
+        if fault is not None:
+            answer.give(*fault)
+            return
+        if session.backlog is not None or (self._is_judged and packet.to):
+            self._wait(session, answer, partial(self._judge_and_route, session, packet, answer, frame.trace))
+            return
+        self._route(session, packet, answer, frame.trace)
+
+    def spend(self, session: Session) -> int:
+        """Takes a token of the session's bucket; 0, or after how many ms there is one again."""
+        limits = self._limits
+        now = self._clock.monotonic()
+        if session.allowance < 0:
+            allowance = float(limits.send_burst)
+        else:
+            allowance = min(limits.send_burst, session.allowance + (now - session.allowance_at) * limits.sends_per_s)
+        session.allowance_at = now
+        if allowance < 1:
+            session.allowance = allowance
+            return 1 + int((1 - allowance) * 1000 / limits.sends_per_s)
+        session.allowance = allowance - 1
+        return 0
+
+    def _fault(self, packet: Send) -> tuple[Status, str] | None:
+        """What is impossible about a SEND whatever the state of the system, or None."""
+        if len(packet.payload) > self._limits.max_payload_bytes:
+            return (
+                Status.TOO_LARGE,
+                f"payload of {len(packet.payload)} bytes exceeds {self._limits.max_payload_bytes}",
+            )
+        if len(packet.message_id) != MESSAGE_ID_BYTES:
+            return Status.BAD_REQUEST, f"message_id of {len(packet.message_id)} bytes is not {MESSAGE_ID_BYTES}"
+        if not 0 < len(packet.kind) <= MAX_KIND_CHARACTERS:
+            return Status.BAD_REQUEST, f"kind of {len(packet.kind)} characters is not 1 to {MAX_KIND_CHARACTERS}"
+        if not -1 <= packet.ttl_s <= MAX_TTL_S:
+            return Status.BAD_REQUEST, f"ttl_s is not -1 to {MAX_TTL_S}"
+        if len(packet.collapse_key) > MAX_COLLAPSE_KEY_CHARACTERS:
+            return Status.BAD_REQUEST, f"collapse_key is longer than {MAX_COLLAPSE_KEY_CHARACTERS} characters"
+        return None
+
+    # The backlog: sends that wait, one after another
+
+    def _wait(self, session: Session, answer: Answer, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        if session.backlog is None:
+            session.backlog = deque((work,))
+            self._tasks.start(self._work_off(session, session.backlog), "a session's sends")
+        elif len(session.backlog) < _MAX_BACKLOG:
+            session.backlog.append(work)
+        else:
+            answer.give(Status.OVERLOADED, f"more than {_MAX_BACKLOG} sends wait", _BUSY_RETRY_MS)
+
+    async def _work_off(self, session: Session, backlog: deque[Callable[[], Coroutine[None, None, None]]]) -> None:
+        try:
+            while backlog and not session.connection.is_closing:
+                await backlog.popleft()()
+        finally:
+            session.backlog = None
+
+    async def _judge_and_route(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
+        if self._is_judged and packet.to and session.facts is not None:
+            status = await self._app.hooks.judge_send(session.facts, packet.to, packet.kind)
+            if status != Status.OK:
+                answer.give(status, "authorize_send did not allow it")
+                return
+        work = self._route_or_wait(session, packet, answer, trace)
+        if work is not None:
+            await work
+
+    # Where to
+
+    def _route(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
+        work = self._route_or_wait(session, packet, answer, trace)
+        if work is not None:
+            self._wait(session, answer, lambda: work)
+
+    def _route_or_wait(
+        self, session: Session, packet: Send, answer: Answer, trace: bytes
+    ) -> Coroutine[None, None, None] | None:
+        """Does what can be done at once; gives the rest as a coroutine."""
+        if not packet.to:
+            return self._to_application(session, packet, answer, trace)
+        scheme, _, name = packet.to.partition(":")
+        if scheme == "device":
+            target = self._hub.find_by_id(name)
+            device_no = target.device_no if target is not None else self._directory.find(name)
+            if device_no is not None:
+                self._to_devices(session, packet, answer, trace, (device_no,), "")
+                return None
+            if not is_device_id(name):
+                answer.give(Status.BAD_REQUEST, "to names no possible device id")
+                return None
+            return self._to_unseen_device(session, packet, answer, trace, name)
+        if scheme == "user":
+            if not is_device_id(name):
+                answer.give(Status.BAD_REQUEST, "to names no possible user")
+                return None
+            return self._to_user(session, packet, answer, trace, name)
+        if scheme in ("group", "topic") and name:
+            answer.give(Status.UNSUPPORTED, f"{scheme}: is not built yet")
+        else:
+            answer.give(Status.BAD_REQUEST, "to is none of device:, user:, group:, topic: or empty")
+        return None
+
+    async def _to_unseen_device(
+        self, session: Session, packet: Send, answer: Answer, trace: bytes, device_id: str
+    ) -> None:
+        try:
+            device_no = await self._directory.look_up(device_id)
+        except StoreUnavailable:
+            answer.give(Status.NOT_DURABLE, "the store does not answer", _BUSY_RETRY_MS)
+            return
+        if device_no is None:
+            answer.give(Status.UNKNOWN_TARGET, "no such device is registered")
+        else:
+            self._to_devices(session, packet, answer, trace, (device_no,), "")
+
+    async def _to_user(self, session: Session, packet: Send, answer: Answer, trace: bytes, user: str) -> None:
+        try:
+            devices = await self._directory.devices_of(user)
+        except StoreUnavailable:
+            answer.give(Status.NOT_DURABLE, "the store does not answer", _BUSY_RETRY_MS)
+            return
+        if not devices:
+            answer.give(Status.UNKNOWN_TARGET, "no such user is registered")
+            return
+        receivers = tuple(no for no in devices if no != session.device_no)
+        self._to_devices(session, packet, answer, trace, receivers, packet.to)
+
+    # To devices
+
+    def _to_devices(
+        self, session: Session, packet: Send, answer: Answer, trace: bytes, receivers: tuple[int, ...], to: str
+    ) -> None:
+        if not answer.is_wanted:
+            self._relay(session, packet, receivers, to, trace)
+            return
+        if packet.ttl_s == 0:
+            self._relay_once(session, packet, answer, receivers, to, trace)
+            return
+        if self.is_overloaded:
+            answer.give(Status.OVERLOADED, "too much waits for the store", _BUSY_RETRY_MS)
+            return
+        online = True
+        for device_no in receivers:
+            target = self._hub.find(device_no)
+            if target is None:
+                online = False
+            elif target.window is not None and target.window.is_full:
+                answer.give(Status.OVERLOADED, f"{self._limits.max_inbox} messages wait already", _BUSY_RETRY_MS)
+                return
+        now_ms = self._clock.now_ms()
+        ttl_s = self._limits.default_ttl_s if packet.ttl_s < 0 else packet.ttl_s
+        envelope = Envelope(
+            session.device_no,
+            f"device:{session.device_id}",
+            packet.message_id,
+            to,
+            packet.kind,
+            packet.payload,
+            packet.collapse_key,
+            now_ms,
+            now_ms + ttl_s * 1000,
+            receivers,
+            online,
+            trace,
+        )
+        self._store.commit(envelope, partial(self._committed, answer))
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether more waits for the store and the log than the node will keep."""
+        return self._store.queued_bytes + self._uplink.queued_bytes > self._limits.max_commit_queue_bytes
+
+    def _committed(self, answer: Answer, envelope: Envelope, outcome: Committed) -> None:
+        answer.give(outcome.status, retry_after_ms=0 if outcome.status.is_success else _BUSY_RETRY_MS)
+        self.deliver(envelope, outcome)
+
+    def deliver(self, envelope: Envelope, outcome: Committed) -> None:
+        """Hands a committed message to the sessions of its receivers on this node."""
+        for device_no in outcome.receivers:
+            session = self._hub.find(device_no)
+            if session is not None:
+                self._delivery.offer(session, envelope, outcome.seq)
+        if outcome.status is Status.OVERLOADED:
+            for device_no in envelope.receivers:
+                session = self._hub.find(device_no)
+                if session is not None and session.window is not None:
+                    session.window.is_full = True
+
+    def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> int:
+        """At most once, to those online now; how many it was written to."""
+        message = Push(
+            packet.message_id,
+            packet.kind,
+            f"device:{session.device_id}",
+            packet.payload,
+            self._clock.now_ms(),
+            packet.collapse_key,
+            to,
+        )
+        written = 0
+        for device_no in receivers:
+            target = self._hub.find(device_no)
+            if target is None:
+                continue
+            if target.connection.is_clogged:
+                self._counters.dropped += 1
+                continue
+            target.connection.send(message, self._delivery.next_handle(), 0, trace)
+            written += 1
+        self._counters.pushes += written
+        return written
+
+    def _relay_once(
+        self, session: Session, packet: Send, answer: Answer, receivers: tuple[int, ...], to: str, trace: bytes
+    ) -> None:
+        """TTL 0 with a receipt: only who is online now; a repeat of what was written is told from a first time."""
+        key = (session.device_no, packet.message_id)
+        if key in self._recent:
+            answer.give(Status.DUPLICATE)
+            return
+        if not any(self._hub.find(device_no) is not None for device_no in receivers):
+            answer.give(Status.OFFLINE, "nobody of the target is online")
+            return
+        if not self._relay(session, packet, receivers, to, trace):
+            answer.give(Status.OVERLOADED, "the target does not read", _BUSY_RETRY_MS)
+            return
+        self._recent[key] = None
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+        answer.give(Status.OK)
+
+    # To the application
+
+    def _to_application(
+        self, session: Session, packet: Send, answer: Answer, trace: bytes
+    ) -> Coroutine[None, None, None] | None:
+        if self._app.find_in_place(packet.kind) is not None:
+            if session.calls >= self._limits.max_requests_per_session:
+                answer.give(Status.OVERLOADED, f"more than {session.calls} calls of this device run", _BUSY_RETRY_MS)
+                return None
+            session.calls += 1
+            self._tasks.start(self._run_in_place(session, packet, answer, trace), "an in-place handler")
+            return None
+        if self.is_overloaded:
+            answer.give(Status.OVERLOADED, "too much waits for the log", _BUSY_RETRY_MS)
+            return None
+        record = UplinkRecord(
+            session.device_no,
+            session.device_id,
+            packet.message_id,
+            packet.kind,
+            packet.payload,
+            self._clock.now_ms(),
+            trace,
+        )
+        self._uplink.append(record, partial(_appended, answer))
+        return None
+
+    async def _run_in_place(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
+        try:
+            handler = self._app.find_in_place(packet.kind)
+            assert handler is not None
+            context = Context(
+                kind=packet.kind,
+                device_id=session.device_id,
+                device_no=session.device_no,
+                sent_at_ms=self._clock.now_ms(),
+                services=self._app.services,
+                message_id=packet.message_id,
+                user=session.user,
+                trace=trace,
+            )
+            result = await call(handler, packet.payload, context)
+        finally:
+            session.calls -= 1
+        answer.give(result.status, result.detail)
+
+
+def _appended(answer: Answer, _record: UplinkRecord, status: Status) -> None:
+    answer.give(status, retry_after_ms=0 if status.is_success else _BUSY_RETRY_MS)

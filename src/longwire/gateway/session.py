@@ -1,0 +1,98 @@
+"""A device's attachment to this node."""
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+from longwire.application import Session as SessionFacts
+from longwire.net.connection import Connection
+
+
+class Session:
+    """One authenticated device. Knows its connection, which knows it, until either ends."""
+
+    __slots__ = (
+        "allowance",
+        "allowance_at",
+        "backlog",
+        "calls",
+        "connection",
+        "device_id",
+        "device_no",
+        "epoch",
+        "expires_at_ms",
+        "facts",
+        "silent_ticks",
+        "told_missed",
+        "user",
+        "window",
+    )
+
+    def __init__(
+        self, device_no: int, device_id: str, epoch: int, connection: "DeviceConnection", silent_ticks: int
+    ) -> None:
+        self.device_no = device_no
+        self.device_id = device_id
+        self.epoch = epoch
+        self.connection = connection
+        self.silent_ticks = silent_ticks
+        """Ticks of silence after which the device counts as gone."""
+        self.expires_at_ms = 0
+        """When the token it stands under ends."""
+        self.user: str | None = None
+        self.facts: SessionFacts | None = None
+        """What the application's hooks are told of it; None where there are no hooks."""
+        self.told_missed = 0
+        """Missed messages that CONNECTED told of and the device has not confirmed by a frame yet."""
+        self.allowance = -1.0
+        """What is left in the token bucket of sends, as of ``allowance_at``; negative: not used yet."""
+        self.allowance_at = 0.0
+        self.calls = 0
+        """Requests and in-place handlers that run for it now."""
+        self.backlog: deque[Callable[[], Coroutine[None, None, None]]] | None = None
+        """Sends that wait for something, in order; None while nothing does."""
+        self.window: Window | None = None
+        """Its reliable messages under way; None while there are none."""
+
+    @property
+    def session_id(self) -> str:
+        """Names this session among all there ever were."""
+        return f"{self.device_no:x}-{self.epoch:x}"
+
+
+class Window:
+    """A session's one-to-one messages under way: written and not acknowledged, or still in the store."""
+
+    __slots__ = (
+        "_due",
+        "due_slot",
+        "has_more",
+        "is_catching_up",
+        "is_full",
+        "is_reading",
+        "last_seq",
+        "session",
+        "unacked",
+    )
+
+    def __init__(self, session: Session, due: Callable[[Session], int]) -> None:
+        self.session = session
+        self._due = due
+        self.due_slot = -1
+        self.unacked: dict[int, tuple[int, int]] = {}
+        """Handle → (the message's place, the tick it was written)."""
+        self.last_seq = 0
+        """The place of the newest message that was written or is under way."""
+        self.is_catching_up = False
+        """Whether what comes next is in the store: then new messages go there too and not past it."""
+        self.is_reading = False
+        self.has_more = False
+        """Whether a message went into the store since the last read began."""
+        self.is_full = False
+        """Whether the inbox was at its bound when the last message for it came."""
+
+    def on_due(self) -> int:
+        """The wheel's call."""
+        return self._due(self.session)
+
+
+DeviceConnection = Connection[Session]

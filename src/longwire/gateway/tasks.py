@@ -1,0 +1,35 @@
+"""The owner of the node's tasks: starts them, logs the ones that fail, cancels and awaits them at the end."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Tasks that nobody awaits one by one."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[None, None, None], what: str) -> None:
+        """Runs ``work``; should it raise, that is logged as a failure of ``what``."""
+        task = asyncio.get_running_loop().create_task(_logged(work, what))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def stop(self, within_s: float) -> None:
+        """Lets the tasks end by themselves for ``within_s``, then cancels them and awaits all."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=within_s)
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+async def _logged(work: Coroutine[None, None, None], what: str) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("%s failed", what)
