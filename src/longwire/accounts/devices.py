@@ -1,0 +1,150 @@
+"""Devices as operators see them: provisioned, looked up, given to users, cut off and let in again.
+
+Whoever is cut off is cut off in the store first, so that no later connect succeeds, and then on the live session.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from longwire.accounts.refusals import RefusalCode, Refused
+from longwire.accounts.tokens import IssuedToken, Tokens, hash_of, new_secrets
+from longwire.clock import Clock
+from longwire.model import Device
+from longwire.ports.accounts import AccountStore, NewDevice
+from longwire.ports.link import Link
+from longwire.reasons import CloseCode
+
+MAX_BATCH = 1_000
+_MINT_SLICE = 250
+"""Devices whose secrets are made in one go: about 1 ms of the loop."""
+
+
+class Provision(Struct, frozen=True):
+    """A device that an operator wants to exist."""
+
+    device_id: str
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Provisioned(NamedTuple):
+    """A device that exists now, with a token for it. ``refresh_token`` None: it goes on with the one it has."""
+
+    device: Device
+    is_new: bool
+    token: str
+    expires_at_ms: int
+    refresh_token: str | None
+
+
+class DeviceView(NamedTuple):
+    """A device and its tags."""
+
+    device: Device
+    tags: tuple[str, ...]
+
+
+class Devices:
+    """The operator's calls. Each raises Refused (not-found) for an unknown device, and StoreUnavailable."""
+
+    def __init__(self, store: AccountStore, clock: Clock, tokens: Tokens, link: Link) -> None:
+        self._store = store
+        self._clock = clock
+        self._tokens = tokens
+        self._link = link
+
+    async def provision(self, wanted: Sequence[Provision]) -> list[Provisioned]:
+        """Registers devices on the operator's word, at most MAX_BATCH different ones, all or none.
+
+        A known device gets a further token, the user and the tags named for it, and a refresh token if it has
+        none: so "revoke, then provision" is how a device that lost its proof gets back in.
+        """
+        if len(wanted) > MAX_BATCH:
+            raise ValueError(f"{len(wanted)} devices in one batch; at most {MAX_BATCH}")
+        secrets = iter(new_secrets(2 * len(wanted)))
+        known = await self._store.find_registrations([item.device_id for item in wanted])
+        minted: list[tuple[IssuedToken, str | None]] = []
+        new: list[NewDevice] = []
+        for at in range(0, len(wanted), _MINT_SLICE):
+            await asyncio.sleep(0)
+            for item, entry in zip(wanted[at : at + _MINT_SLICE], known[at : at + _MINT_SLICE], strict=True):
+                token, refresh_token = next(secrets), next(secrets)
+                issued, refresh = self._tokens.mint(token), None
+                if entry is None or entry[1] is None:
+                    refresh = refresh_token
+                minted.append((issued, refresh))
+                new.append(_new_device(item, issued, refresh))
+        registered = await self._store.register(new, self._clock.now_ms())
+        return [
+            Provisioned(device, is_new, issued.token, issued.expires_at_ms, refresh_token)
+            for (device, is_new), (issued, refresh_token) in zip(registered, minted, strict=True)
+        ]
+
+    async def find(self, device_id: str) -> DeviceView:
+        """The device and its tags."""
+        return await self._view(await self._find(device_id))
+
+    async def page(self, after_no: int, limit: int) -> tuple[Sequence[DeviceView], int | None]:
+        """A page of devices with numbers below ``after_no`` (0: from the newest); and where the next one starts."""
+        devices = await self._store.list_devices(after_no, limit + 1)
+        page = devices[:limit]
+        tags = await self._store.tags_of([device.device_no for device in page])
+        views = [DeviceView(device, own) for device, own in zip(page, tags, strict=True)]
+        return views, page[-1].device_no if len(devices) > limit else None
+
+    async def set_user(self, device_id: str, user: str | None) -> DeviceView:
+        """Makes the device one of this user's, or of nobody's."""
+        device = await self._find(device_id)
+        await self._store.set_user(device.device_no, user)
+        return await self.find(device_id)
+
+    async def delete(self, device_id: str) -> None:
+        """Forgets the device with what waits for it, and closes its session (4102)."""
+        device = await self._find(device_id)
+        await self._store.delete_device(device.device_no, self._clock.now_ms())
+        await self._link.close_session(device.device_no, CloseCode.DISABLED, "device deleted")
+
+    async def revoke(self, device_id: str) -> tuple[DeviceView, bool]:
+        """Ends the device's tokens and refresh token, and its session (4102); whether it had one."""
+        device = await self._find(device_id)
+        await self._store.revoke_tokens(device.device_no, self._clock.now_ms())
+        was_online = await self._link.close_session(device.device_no, CloseCode.DISABLED, "credentials revoked")
+        return await self.find(device_id), was_online
+
+    async def set_disabled(self, device_id: str, is_disabled: bool) -> tuple[DeviceView, bool]:
+        """Keeps the device out, closing its session (4102), or lets it in again; whether a session was closed."""
+        device = await self._find(device_id)
+        await self._store.set_disabled(device.device_no, is_disabled)
+        was_online = is_disabled and await self._link.close_session(
+            device.device_no, CloseCode.DISABLED, "device disabled"
+        )
+        return await self.find(device_id), was_online
+
+    async def disconnect(self, device_id: str, code: CloseCode = CloseCode.KICKED) -> tuple[DeviceView, bool]:
+        """Closes the device's session; whether it had one. What it may do next is for ``code`` to say."""
+        device = await self._find(device_id)
+        was_online = await self._link.close_session(device.device_no, code, "disconnected by an operator")
+        return await self._view(device), was_online
+
+    async def _find(self, device_id: str) -> Device:
+        device = (await self._store.find_devices([device_id]))[0]
+        if device is None:
+            raise Refused(RefusalCode.NOT_FOUND, f"there is no device {device_id}")
+        return device
+
+    async def _view(self, device: Device) -> DeviceView:
+        return DeviceView(device, (await self._store.tags_of([device.device_no]))[0])
+
+
+def _new_device(item: Provision, issued: IssuedToken, refresh_token: str | None) -> NewDevice:
+    return NewDevice(
+        item.device_id,
+        hash_of(issued.token),
+        issued.expires_at_ms,
+        None if refresh_token is None else hash_of(refresh_token),
+        item.user,
+        item.tags,
+    )
