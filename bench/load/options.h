@@ -1,0 +1,27 @@
+/* What the command line said, and the devices to be. */
+#ifndef LW_OPTIONS_H
+#define LW_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct options {
+    const struct protocol *protocol;
+    const char *host;
+    uint16_t port;
+    uint32_t connections, first, connecting, sources, heartbeat_s;
+    bool subscribe; /* MQTT only: native devices can be written to as soon as they are authenticated */
+    /* relay */
+    uint32_t in_flight, payload_bytes;
+    bool receipt;
+    double rate, seconds, warmup_s, timeout_s, drain_s;
+    pid_t server_pid;
+    /* devices */
+    const char **device_ids, **tokens;
+};
+
+/* Ends the program with a sentence when the command line makes no sense. */
+void options_parse(struct options *o, int argc, char **argv);
+
+#endif

@@ -1,0 +1,11 @@
+/* The works of lwload: each takes a fleet that is not yet open and gives the program's exit status. */
+#ifndef LW_WORKS_H
+#define LW_WORKS_H
+
+struct fleet;
+
+int work_idle(struct fleet *f);
+int work_connect(struct fleet *f);
+int work_relay(struct fleet *f);
+
+#endif
