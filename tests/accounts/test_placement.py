@@ -57,3 +57,13 @@ def test_a_node_that_came_back_is_not_the_one_to_avoid() -> None:
 
 def test_a_lone_node_is_given_although_it_is_to_be_avoided() -> None:
     assert Placement(FixedRegistry(node("a~1"))).choose("a~1").node_id == "a~1"
+
+
+def test_clients_that_find_no_node_are_told_to_come_back_at_different_moments() -> None:
+    told = set()
+    for _ in range(20):
+        with pytest.raises(Refused) as caught:
+            Placement(FixedRegistry()).choose()
+        told.add(caught.value.retry_after_s)
+    assert len(told) == 20
+    assert all(5 <= wait_s <= 10 for wait_s in told)

@@ -3,11 +3,14 @@
 Round robin over the nodes that live and do not drain. Other strategies come with the cluster.
 """
 
+import random
+
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.model import NodeInfo
 from longwire.ports.registry import Registry
 
 RETRY_AFTER_S = 5.0
+"""The shortest wait where there is no node; each client is told a random one between this and twice this."""
 
 
 class Placement:
@@ -25,7 +28,8 @@ class Placement:
         """
         nodes = [node for node in self._registry.nodes() if not node.is_draining]
         if not nodes:
-            raise Refused(RefusalCode.NO_NODE, "no node takes connections now", RETRY_AFTER_S)
+            retry_after_s = RETRY_AFTER_S * (1 + random.random())  # noqa: S311 - spreads clients, hides nothing
+            raise Refused(RefusalCode.NO_NODE, "no node takes connections now", retry_after_s)
         if avoid:
             nodes = [node for node in nodes if not _is_called(node, avoid)] or nodes
         nodes.sort(key=lambda node: node.node_id)

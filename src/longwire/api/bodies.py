@@ -1,0 +1,88 @@
+"""Bodies: read with a bound and a deadline, and taken only as strict JSON.
+
+Strict: ``application/json``, UTF-8, no repeated names, no NaN, no halves of surrogate pairs, no nesting that
+exhausts the parser. What the fields may be is for the routes' models to say.
+"""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from longwire.api.problems import Code, Problem
+from longwire.api.shell import check_size
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class JsonRequest(Request):
+    """A request whose body was read and parsed before its route sees it."""
+
+    parsed: Any = None
+
+    async def json(self) -> Any:
+        return self.parsed
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises Problem (payload-too-large) as soon as that is known, and for a body too slow."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit():
+        check_size(int(announced[:19]), max_bytes)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for piece in request.stream():
+                size += len(piece)
+                check_size(size, max_bytes)
+                pieces.append(piece)
+    except TimeoutError:
+        raise Problem(
+            Code.MALFORMED_JSON,
+            f"body did not arrive within {timeout_s:g} s",
+            headers={"Connection": "close"},
+        ) from None
+    except ClientDisconnect:
+        raise Problem(Code.MALFORMED_JSON, "the client went away before its body was whole") from None
+    return b"".join(pieces)
+
+
+def parse(body: bytes, content_type: str) -> Any:
+    """The body's JSON value. Raises Problem (malformed-json)."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(Code.MALFORMED_JSON, "the body's Content-Type is not application/json")
+    try:
+        text = body.decode("utf-8")
+        # Python's own parser: it alone tells of repeated names.
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise Problem(Code.MALFORMED_JSON, f"{error.msg} at character {error.pos}") from None
+    except UnicodeEncodeError:
+        raise Problem(Code.MALFORMED_JSON, "half of a surrogate pair stands alone") from None
+    except UnicodeDecodeError as error:
+        raise Problem(Code.MALFORMED_JSON, f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise Problem(Code.MALFORMED_JSON, "nested too deep") from None
+    except ValueError as error:
+        raise Problem(Code.MALFORMED_JSON, str(error)) from None
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the name {repeated!r} stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

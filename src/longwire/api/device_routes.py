@@ -1,0 +1,80 @@
+"""``/device/v1``: what a device does before it connects: register, refresh its token, ask for a node."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from longwire.accounts.registration import Claim
+from longwire.api.dependencies import CallingDevice, ServicesHere
+from longwire.api.doors import DoorRoute, address_door, device_door
+from longwire.api.shapes import (
+    Backoff,
+    Heartbeat,
+    NodeAnswer,
+    NodeChoice,
+    RegisterAnswer,
+    RegisterRequest,
+    TokenAnswer,
+    TokenRequest,
+)
+
+router = APIRouter(prefix="/device/v1", route_class=DoorRoute, tags=["devices' door"])
+
+_REGISTER = address_door()
+_REGISTER["responses"][200] = {"model": RegisterAnswer, "description": "The device was known"}
+
+
+@router.post("/register", status_code=201, **_REGISTER)
+async def register(body: RegisterRequest, services: ServicesHere, response: Response) -> RegisterAnswer:
+    """Registers a device (201), or gives a known one that proves itself a further token (200)."""
+    claim = Claim(
+        body.app_key,
+        body.device_id,
+        body.ts_ms,
+        body.nonce,
+        body.proof,
+        body.refresh_token,
+        body.platform,
+        body.app_version,
+        body.credentials,
+    )
+    registered = await services.registration.register(claim)
+    if not registered.is_new:
+        response.status_code = 200
+    settings, limits = services.settings, services.limits
+    return RegisterAnswer(
+        device_id=registered.device.device_id,
+        token=registered.token,
+        expires_in_s=services.tokens.expires_in_s(registered.expires_at_ms),
+        refresh_token=registered.refresh_token,
+        node=NodeAnswer.of(registered.node),
+        backoff=Backoff(base_ms=settings.backoff_base_ms, max_ms=settings.backoff_max_ms),
+        heartbeat=Heartbeat(
+            default_s=settings.default_heartbeat_s, min_s=limits.heartbeat_min_s, max_s=limits.heartbeat_max_s
+        ),
+        server_time_ms=services.clock.now_ms(),
+    )
+
+
+@router.post("/token", **address_door())
+async def refresh(body: TokenRequest, services: ServicesHere) -> TokenAnswer:
+    """A further token for a device that has its refresh token; 401: register again."""
+    node = services.placement.choose()
+    device, issued = await services.tokens.refresh(body.refresh_token)
+    return TokenAnswer(
+        device_id=device.device_id,
+        token=issued.token,
+        expires_in_s=services.tokens.expires_in_s(issued.expires_at_ms),
+        node=NodeAnswer.of(node),
+        server_time_ms=services.clock.now_ms(),
+    )
+
+
+@router.get("/node", **device_door())
+async def choose_node(
+    services: ServicesHere,
+    _device: CallingDevice,
+    avoid: Annotated[str | None, Query(max_length=64, description="A node that could not be reached")] = None,
+) -> NodeChoice:
+    """A node to connect to; another one than ``avoid`` as long as there is another."""
+    return NodeChoice(node=NodeAnswer.of(services.placement.choose(avoid)))

@@ -1,0 +1,219 @@
+"""The doors: who may come in where, checked before a byte of body is read.
+
+Each route names its door beside its path, and that one fact both guards the route and stands in the OpenAPI
+document. A route without a door does not start.
+"""
+
+import base64
+import binascii
+import functools
+import ipaddress
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from longwire.accounts.api_keys import Principal, Scope
+from longwire.accounts.buckets import Buckets
+from longwire.api.bodies import JsonRequest, parse, read_body
+from longwire.api.problems import Code, FieldError, Problem
+from longwire.api.services import ApiSettings, Services
+from longwire.model import Credential
+
+_DOOR = "x-door"
+_SCOPE = "x-scope"
+_MAX_AUTHORIZATION_CHARACTERS = 1_024
+
+_STATUSES = {
+    "open": (503,),
+    "address": (400, 401, 403, 413, 429, 503),
+    "device": (400, 401, 403, 413, 429, 503),
+    "operator": (400, 401, 403, 413, 429, 503),
+}
+_TITLES = {
+    400: "The request is not understood",
+    401: "Authentication is missing or wrong",
+    403: "Not allowed",
+    404: "Unknown",
+    413: "The body is too large",
+    429: "Too many calls; see Retry-After",
+    500: "The server failed",
+    503: "Not now; see Retry-After",
+}
+
+
+def open_door() -> dict[str, Any]:
+    """Arguments of a route that anybody may call."""
+    return _door("open", [])
+
+
+def address_door() -> dict[str, Any]:
+    """Arguments of a route for devices that prove themselves in the body; rationed by address."""
+    return _door("address", [])
+
+
+def device_door() -> dict[str, Any]:
+    """Arguments of a route for a device with its token."""
+    return _door("device", [{"deviceToken": []}])
+
+
+def operator_door(scope: Scope, *more: int) -> dict[str, Any]:
+    """Arguments of a route for API keys with ``scope``, and the further statuses that it answers."""
+    return _door("operator", [{"apiKey": []}, {"masterSecret": []}], *more, scope=scope)
+
+
+def _door(kind: str, security: list[Any], *more: int, scope: Scope | None = None) -> dict[str, Any]:
+    statuses = sorted({*_STATUSES[kind], *more, 500})
+    extra: dict[str, Any] = {_DOOR: kind, "security": security}
+    if scope is not None:
+        extra[_SCOPE] = str(scope)
+    return {
+        "openapi_extra": extra,
+        "responses": {status: _problem_response(status) for status in statuses},
+    }
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": _TITLES[status], "content": {"application/problem+json": {"schema": schema}}}
+
+
+class Guard:
+    """Checks who calls, and how often."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self._services = services
+        self._calls = Buckets(settings.calls_per_s, settings.call_burst, services.clock.monotonic)
+        self._addresses = Buckets(
+            settings.device_calls_per_s_per_address,
+            settings.device_call_burst_per_address,
+            services.clock.monotonic,
+        )
+
+    def check_address(self, request: Request) -> None:
+        """Raises Problem (rate-limited) for an address that calls too often; loopback is exempt."""
+        network = _network_of(request.client.host if request.client else "")
+        if network is not None:
+            self._ration(self._addresses, network, "this address")
+
+    async def device(self, request: Request) -> Credential:
+        """The device whose token the request carries."""
+        kind, value = _authorization(request)
+        if kind != "bearer":
+            raise Problem(Code.AUTH_INVALID, "this door takes a device's bearer token")
+        return await self._services.tokens.authenticate(value)
+
+    async def operator(self, request: Request, scope: Scope) -> Principal:
+        """The caller, who has ``scope``."""
+        kind, value = _authorization(request)
+        keys = self._services.api_keys
+        if kind == "bearer":
+            principal = await keys.authenticate_key(value)
+        elif kind == "basic":
+            principal = await keys.authenticate_app(*_user_and_password(value))
+        else:
+            raise Problem(Code.AUTH_INVALID, "Authorization is neither Bearer nor Basic")
+        self._ration(self._calls, principal.name, "this key")
+        if not principal.has(scope):
+            raise Problem(Code.SCOPE_MISSING, f"the key lacks the scope {scope}", more={"scope": str(scope)})
+        return principal
+
+    @staticmethod
+    def _ration(buckets: Buckets, name: str, whose: str) -> None:
+        wait_s = buckets.take(name)
+        if wait_s:
+            raise Problem(Code.RATE_LIMITED, f"too many calls of {whose}", retry_after_s=wait_s)
+
+
+class DoorRoute(APIRoute):
+    """A route behind its door: address, caller, query and body are checked in this order, then it is called."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        extra = self.openapi_extra or {}
+        door: str = extra[_DOOR]
+        scope = Scope(extra[_SCOPE]) if _SCOPE in extra else None
+        known_query = frozenset(field.alias for field in self.dependant.query_params)
+        has_body = self.body_field is not None
+        is_post = "POST" in (self.methods or ())
+
+        async def guarded(request: Request) -> Response:
+            if door != "open":
+                await _let_in(request, door, scope)
+            _check_query(request, known_query)
+            if has_body or is_post:
+                request = await _with_body(request, is_small=scope is None, has_body=has_body)
+            return await handle(request)
+
+        return guarded
+
+
+async def _let_in(request: Request, door: str, scope: Scope | None) -> None:
+    guard: Guard = request.app.state.guard
+    if scope is not None:
+        request.state.principal = await guard.operator(request, scope)
+        return
+    guard.check_address(request)
+    if door == "device":
+        request.state.credential = await guard.device(request)
+
+
+async def _with_body(request: Request, *, is_small: bool, has_body: bool) -> Request:
+    settings: ApiSettings = request.app.state.services.settings
+    limit = settings.max_device_body_bytes if is_small else settings.max_body_bytes
+    body = await read_body(request, limit, settings.body_timeout_s)
+    whole = JsonRequest(request.scope, request.receive)
+    whole._body = body  # noqa: SLF001 - as Starlette's own cached requests have it
+    if body:
+        whole.parsed = parse(body, request.headers.get("content-type", ""))
+        if not has_body and whole.parsed not in ({}, None):
+            raise Problem(Code.UNKNOWN_FIELD, "this call takes no body")
+    return whole
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            why = "stands twice" if name in known else "is not a parameter of this call"
+            error = FieldError(f"?{name}", Code.INVALID_PARAMETER, why)
+            raise Problem(Code.INVALID_PARAMETER, f"?{name} {why}", errors=[error])
+
+
+def _authorization(request: Request) -> tuple[str, str]:
+    header = request.headers.get("authorization")
+    if not header:
+        raise Problem(Code.AUTH_MISSING, "there is no Authorization header")
+    kind, _, value = header.partition(" ")
+    value = value.strip()
+    if not value or len(header) > _MAX_AUTHORIZATION_CHARACTERS:
+        raise Problem(Code.AUTH_INVALID, "the Authorization header is malformed")
+    return kind.lower(), value
+
+
+def _user_and_password(value: str) -> tuple[str, str]:
+    try:
+        user, colon, password = base64.b64decode(value, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, ValueError):
+        user = colon = password = ""
+    if not colon:
+        raise Problem(Code.AUTH_INVALID, "the Basic credentials are malformed")
+    return user, password
+
+
+@functools.lru_cache(maxsize=1_024)
+def _network_of(address: str) -> str | None:
+    """What is rationed as one address: an IPv4 address, a /64 of IPv6; None for loopback and Unix sockets."""
+    if not address:
+        return None
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is None:
+            return None if ip.is_loopback else ip.packed[:8].hex()
+        ip = ip.ipv4_mapped
+    return None if ip.is_loopback else str(ip)

@@ -1,0 +1,133 @@
+"""Keys and scopes: who is let in, and for what."""
+
+import base64
+import dataclasses
+
+import pytest
+
+from longwire.accounts.api_keys import Scope
+
+ROUTES = [
+    ("GET", "/v1/devices", Scope.DEVICE_READ),
+    ("GET", "/v1/devices/d", Scope.DEVICE_READ),
+    ("DELETE", "/v1/devices/d", Scope.DEVICE_WRITE),
+    ("PUT", "/v1/devices/d/user", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/batch", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/d/revoke", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/d/disable", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/d/enable", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/d/disconnect", Scope.DEVICE_WRITE),
+    ("GET", "/v1/keys", Scope.ADMIN),
+    ("POST", "/v1/keys", Scope.ADMIN),
+    ("DELETE", "/v1/keys/key_00000000000000000000000000000000", Scope.ADMIN),
+    ("GET", "/v1/limits", Scope.STATS_READ),
+]
+
+
+def test_every_operators_route_is_in_the_list_above(site) -> None:
+    paths = {
+        (method, route.path.format(device_id="d", key_id="key_" + "0" * 32))
+        for route in site.build().routes
+        if route.path.startswith("/v1")
+        for method in route.methods
+    }
+    assert paths == {(method, path) for method, path, _ in ROUTES}
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+async def test_a_key_without_the_scope_is_told_which(site, check_problem, method, path, scope) -> None:
+    client = await site.operator(*(set(Scope) - {scope, Scope.ADMIN}))
+    body = check_problem(await client.request(method, path), 403, "scope-missing")
+    assert body["scope"] == scope
+    client = await site.operator(scope)
+    assert (await client.request(method, path)).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize(("method", "path", "_scope"), ROUTES)
+async def test_nobody_comes_in_without_a_key(site, check_problem, method, path, _scope) -> None:
+    check_problem(await site.client().request(method, path), 401, "auth-missing")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Bearer x", "Bearer lwk_0_0", "Basic x", "Basic eA==", "Digest x", "Bearer", "Bearer " + "x" * 2_000, "é"],
+)
+async def test_a_wrong_header_is_refused(site, check_problem, header) -> None:
+    client = site.client()
+    answer = await client.get("/v1/devices", headers={"Authorization": header.encode()})
+    check_problem(answer, 401, "auth-invalid")
+
+
+async def test_the_master_secret_opens_everything(site, check_problem) -> None:
+    def basic(secret: str) -> str:
+        return "Basic " + base64.b64encode(f"{site.app.app_key}:{secret}".encode()).decode()
+
+    client = site.client(basic(site.app.master_secret))
+    for path in ("/v1/devices", "/v1/keys", "/v1/limits"):
+        assert (await client.get(path)).status_code == 200
+    check_problem(await site.client(basic(site.app.app_secret)).get("/v1/keys"), 401, "auth-invalid")
+
+
+async def test_a_key_is_made_shown_once_used_and_ended(site, operator, check_problem) -> None:
+    answer = await operator.post("/v1/keys", json={"name": "ci", "scopes": ["device:read", "push:write"]})
+    assert answer.status_code == 201
+    made = answer.json()
+    text = made.pop("key")
+    client = site.client(f"Bearer {text}")
+    assert (await client.get("/v1/devices")).status_code == 200
+    listed = (await operator.get("/v1/keys")).json()
+    assert listed["items"][0] == made
+    assert text.split("_", 2)[2] not in (await operator.get("/v1/keys")).text
+    assert (await operator.delete(f"/v1/keys/{made['key_id']}")).status_code == 204
+    check_problem(await client.get("/v1/devices"), 401, "auth-invalid")
+    check_problem(await operator.delete(f"/v1/keys/{made['key_id']}"), 404, "not-found")
+    assert (await operator.get("/v1/keys")).json()["items"][0]["revoked_at"] == "2025-11-24T16:00:00.000Z"
+
+
+async def test_keys_come_in_pages(operator) -> None:
+    for n in range(4):
+        await operator.post("/v1/keys", json={"name": str(n), "scopes": ["admin"]})
+    first = (await operator.get("/v1/keys", params={"limit": 3})).json()
+    second = (await operator.get("/v1/keys", params={"limit": 3, "cursor": first["next_cursor"]})).json()
+    assert [item["name"] for item in first["items"] + second["items"]] == ["3", "2", "1", "0", "test"]
+    assert second["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "x", "scopes": []}, "#/scopes"),
+        ({"name": "x", "scopes": ["everything"]}, "#/scopes/0"),
+        ({"name": "x", "scopes": "admin"}, "#/scopes"),
+        ({"name": "", "scopes": ["admin"]}, "#/name"),
+        ({"name": "a\0", "scopes": ["admin"]}, "#/name"),
+        ({"scopes": ["admin"]}, "#/name"),
+    ],
+)
+async def test_a_key_that_cannot_be_is_refused(operator, check_problem, body, pointer) -> None:
+    answer = await operator.post("/v1/keys", json=body)
+    assert check_problem(answer, 400, "invalid-parameter")["errors"][0]["pointer"] == pointer
+
+
+async def test_each_key_has_its_own_ration(site, check_problem) -> None:
+    site.settings = dataclasses.replace(site.settings, calls_per_s=2, call_burst=3)
+    app = site.build()
+    first, second = await site.operator(app=app), await site.operator(app=app)
+    assert [(await first.get("/v1/limits")).status_code for _ in range(4)] == [200, 200, 200, 429]
+    check_problem(await first.get("/v1/limits"), 429, "rate-limited")
+    assert (await second.get("/v1/limits")).status_code == 200
+    site.clock.advance(0.5)
+    assert [(await first.get("/v1/limits")).status_code for _ in range(2)] == [200, 429]
+
+
+async def test_the_limits_are_shown(operator) -> None:
+    limits = (await operator.get("/v1/limits")).json()
+    assert limits["api"] == {
+        "calls_per_s": 200,
+        "call_burst": 400,
+        "max_body_bytes": 1_048_576,
+        "max_batch": 1_000,
+        "max_tags_per_device": 200,
+    }
+    assert limits["device"]["max_payload_bytes"] == 61_440
+    assert limits["device"]["window"] == 64

@@ -1,0 +1,59 @@
+"""The document and the API say the same: schemathesis makes requests from the one and holds the other to it.
+
+Through the real server, with every check it has, and the same requests each time. Devices that its requests are
+likely to name exist, so that more than refusals are seen.
+"""
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from longwire.accounts.api_keys import Scope
+
+CONFIG = """\
+[auth.openapi.apiKey]
+bearer = "{key}"
+[auth.openapi.deviceToken]
+bearer = "{token}"
+[auth.openapi.masterSecret]
+username = "{app_key}"
+password = "{master}"
+"""
+
+
+@pytest.fixture
+async def url(site) -> AsyncIterator[str]:
+    site.settings = dataclasses.replace(site.settings, calls_per_s=0)
+    config = uvicorn.Config(site.build(), port=0, http="httptools", ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+        await asyncio.sleep(0.001)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await task
+
+
+async def test_schemathesis_finds_nothing(site, operator, url, tmp_path: Path) -> None:
+    items = [{"device_id": device_id} for device_id in ["0", "1", "A", "a", "-", ".", "_", ":", "@", "00"]]
+    given = (await operator.post("/v1/devices/batch", json={"items": items})).json()["items"]
+    _, key = await site.keys.create("schemathesis", [Scope.ADMIN])
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(
+        CONFIG.format(key=key, token=given[-1]["token"], app_key=site.app.app_key, master=site.app.master_secret)
+    )
+    command = [
+        *("--config-file", str(config), "run", f"{url}/openapi.json", "--checks", "all"),
+        *("--seed", "1", "--generation-deterministic", "--max-examples", "30", "--no-color", "--workers", "1"),
+    ]
+    program = Path(sys.executable).with_name("schemathesis")
+    process = await asyncio.create_subprocess_exec(
+        program, *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()[-20_000:]
