@@ -12,7 +12,6 @@ class Counters:
         "connects",
         "delivered",
         "dropped",
-        "frames_in",
         "pushes",
         "refused",
         "repeated",
@@ -26,7 +25,6 @@ class Counters:
         self.connects = 0
         self.closes: Counter[str] = Counter()
         """By close reason; ``peer`` where the device went away by itself."""
-        self.frames_in = 0
         self.sends = 0
         self.refused: Counter[str] = Counter()
         """Sends by the status that refused them, answered or not."""

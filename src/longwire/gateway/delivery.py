@@ -15,7 +15,7 @@ from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.gateway.counters import Counters
 from longwire.gateway.hub import Hub
-from longwire.gateway.session import DeviceConnection, Session, Window
+from longwire.gateway.session import Arrival, DeviceConnection, Session, Window
 from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.model import Envelope, InboxQuery, Receipt, Waiting
@@ -64,20 +64,22 @@ class Delivery:
 
     def begin(self, session: Session) -> None:
         """A session stands and the store is to be asked; until then nothing new may overtake what waits."""
-        self._open_window(session).is_catching_up = True
+        session.arrival = Arrival.ASKING
 
     def go_on(self, session: Session, has_waiting: bool) -> None:
         """The store has answered: something waits for the session, or nothing does."""
-        window = session.window
-        if window is None or session.connection.is_closing:
-            return
-        if has_waiting or window.has_more:
+        missed_one = session.arrival is Arrival.MISSED_ONE
+        session.arrival = Arrival.OVER
+        if (has_waiting or missed_one) and not session.connection.is_closing:
+            window = self._open_window(session)
+            window.is_catching_up = True
             self._want(session, window)
-        else:
-            window.is_catching_up = False
 
     def offer(self, session: Session, envelope: Envelope, seq: int) -> None:
         """A message for the session's device is durable: writes it now, or leaves it to the catching up."""
+        if session.arrival is not Arrival.OVER:
+            session.arrival = Arrival.MISSED_ONE
+            return
         window = session.window
         if window is None:
             window = self._open_window(session)
@@ -137,7 +139,7 @@ class Delivery:
 
     def look_after(self) -> None:
         """The safety net: asks the store for whom of the idle sessions something waits after all."""
-        idle = [s.device_no for s in self._hub.sessions() if s.window is None]
+        idle = [s.device_no for s in self._hub.sessions() if s.window is None and s.arrival is Arrival.OVER]
         if idle:
             self._tasks.start(self._look_after(idle), "the look for waiting messages")
 
@@ -267,7 +269,6 @@ class Delivery:
             for device_no in waiting:
                 session = self._hub.find(device_no)
                 if session is not None and session.window is None:
-                    self.begin(session)
                     self.go_on(session, has_waiting=True)
 
 

@@ -57,7 +57,6 @@ class Dispatch:
         )
 
     def received(self, connection: DeviceConnection, frame: Received) -> None:
-        self._counters.frames_in += 1
         session = connection.session
         if session is None:
             if connection.held is None:

@@ -28,7 +28,7 @@ from longwire.model import Committed, Envelope, UplinkRecord
 from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkLog
 from longwire.reasons import Status
-from longwire.wire.packets import Push, Received, Send, Sent
+from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send, Sent
 
 MAX_COLLAPSE_KEY_CHARACTERS = 255
 _MAX_BACKLOG = 1_000
@@ -91,12 +91,22 @@ class Sending:
         assert session is not None
         assert isinstance(packet, Send)
         self._counters.sends += 1
-        answer = Answer(connection, frame, self._counters)
         wait_ms = self.spend(session)
+        fault = self._fault(packet)
+        if (
+            not frame.flags & FLAG_RECEIPT
+            and packet.to.startswith("device:")
+            and not (wait_ms or fault or self._is_judged or session.backlog)
+        ):
+            # The shortest way, and the most travelled one: device to device, nothing to answer.
+            target = self._hub.find_by_id(packet.to[7:])
+            if target is not None:
+                self._write_once(target, self._once(session, packet, ""), frame.trace)
+                return
+        answer = Answer(connection, frame, self._counters)
         if wait_ms:
             answer.give(Status.RATE_LIMITED, f"more than {self._limits.sends_per_s} a second", wait_ms)
             return
-        fault = self._fault(packet)
         if fault is not None:
             answer.give(*fault)
             return
@@ -288,27 +298,33 @@ class Sending:
 
     def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> int:
         """At most once, to those online now; how many it was written to."""
-        message = Push(
+        message = self._once(session, packet, to)
+        written = 0
+        for device_no in receivers:
+            target = self._hub.find(device_no)
+            if target is not None:
+                written += self._write_once(target, message, trace)
+        return written
+
+    def _once(self, session: Session, packet: Send, to: str) -> Push:
+        return Push(
             packet.message_id,
             packet.kind,
-            f"device:{session.device_id}",
+            "device:" + session.device_id,
             packet.payload,
             self._clock.now_ms(),
             packet.collapse_key,
             to,
         )
-        written = 0
-        for device_no in receivers:
-            target = self._hub.find(device_no)
-            if target is None:
-                continue
-            if target.connection.is_clogged:
-                self._counters.dropped += 1
-                continue
-            target.connection.send(message, self._delivery.next_handle(), 0, trace)
-            written += 1
-        self._counters.pushes += written
-        return written
+
+    def _write_once(self, target: Session, message: Push, trace: bytes) -> bool:
+        connection = target.connection
+        if connection.is_clogged:
+            self._counters.dropped += 1
+            return False
+        connection.send(message, self._delivery.next_handle(), 0, trace)
+        self._counters.pushes += 1
+        return True
 
     def _relay_once(
         self, session: Session, packet: Send, answer: Answer, receivers: tuple[int, ...], to: str, trace: bytes

@@ -2,9 +2,19 @@
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from enum import Enum
 
 from longwire.application import Session as SessionFacts
 from longwire.net.connection import Connection
+
+
+class Arrival(Enum):
+    """Whether the store has said yet if anything waits for a new session."""
+
+    OVER = 0
+    ASKING = 1
+    MISSED_ONE = 2
+    """It has not, and a message was committed meanwhile: whatever it says, something waits."""
 
 
 class Session:
@@ -13,6 +23,7 @@ class Session:
     __slots__ = (
         "allowance",
         "allowance_at",
+        "arrival",
         "backlog",
         "calls",
         "connection",
@@ -50,6 +61,7 @@ class Session:
         """Requests and in-place handlers that run for it now."""
         self.backlog: deque[Callable[[], Coroutine[None, None, None]]] | None = None
         """Sends that wait for something, in order; None while nothing does."""
+        self.arrival = Arrival.OVER
         self.window: Window | None = None
         """Its reliable messages under way; None while there are none."""
 

@@ -205,8 +205,12 @@ class Connection(asyncio.Protocol, Generic[S]):
             return
         self.port.bytes_out += len(data)
         self._transport.write(data)
-        if self.is_clogged and self._transport.get_write_buffer_size() > self.port.limits.max_unsent_bytes:
-            limit = self.port.limits.max_unsent_bytes
+        if self.is_clogged:
+            self._check_unsent()
+
+    def _check_unsent(self) -> None:
+        limit = self.port.limits.max_unsent_bytes
+        if self._transport.get_write_buffer_size() > limit:
             self.close(CloseCode.SLOW_CONSUMER, f"more than {limit} bytes unsent")
 
     def close(self, code: CloseCode, reason: str = "", retry_after_ms: int | None = None) -> None:

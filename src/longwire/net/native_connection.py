@@ -4,7 +4,8 @@ from typing import TypeVar
 
 from longwire.net.connection import Connection, DevicePort, Flavour
 from longwire.reasons import CloseCode
-from longwire.wire.native import device_decoder
+from longwire.wire.native import device_decoder, encode
+from longwire.wire.packets import AnyPacket
 
 S = TypeVar("S")
 
@@ -33,6 +34,16 @@ class NativeConnection(Connection[S]):
             self.deliver(frames)
         if decoder.fault is not None and not self.is_closing:
             self.fail(decoder.fault)
+
+    def send(self, packet: AnyPacket, correlation: int = 0, flags: int = 0, trace: bytes = b"") -> None:
+        # As Connection.send, in one call: most frames that a node writes go through here.
+        if self.is_closing:
+            return
+        data = encode(packet, correlation, flags, trace)
+        self.port.bytes_out += len(data)
+        self._transport.write(data)
+        if self.is_clogged:
+            self._check_unsent()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.session is None:
