@@ -7,6 +7,7 @@ One task serves whatever has come, batch after batch: a storm of connects costs 
 task for any. What a device sends behind CONNECT is held and handled in order once it is in.
 """
 
+import asyncio
 import hashlib
 import logging
 from typing import NamedTuple
@@ -34,6 +35,8 @@ from longwire.wire.packets import Connect, Connected, Received
 log = logging.getLogger(__name__)
 
 _BATCH = 256
+_WORTHWHILE = 64
+_PACE_S = 0.005
 # At least 65,536 bytes behind CONNECT are held (PROTOCOL §2); a frame takes 12 of them at the least.
 _MAX_HELD_FRAMES = 8_192
 
@@ -76,6 +79,7 @@ class Handshake:
         self._counters = counters
         self._tasks = tasks
         self._pending: list[_Pending] = []
+        self._struck: dict[int, tuple[CloseCode, str]] = {}
         self._is_running = False
 
     def connect(self, connection: DeviceConnection, frame: Received) -> None:
@@ -99,9 +103,16 @@ class Handshake:
         if len(held) == _MAX_HELD_FRAMES:
             connection.pause_reading()
 
+    def strike(self, device_no: int, code: CloseCode, reason: str) -> None:
+        """A device is cut off: also where its token was read just before and its session does not stand yet."""
+        if self._is_running:
+            self._struck[device_no] = (code, reason)
+
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._pending:
+                began = loop.time()
                 batch = self._pending[:_BATCH]
                 del self._pending[:_BATCH]
                 try:
@@ -112,11 +123,15 @@ class Handshake:
                 except Exception:
                     log.exception("a batch of connects failed")
                     _refuse_all(batch, CloseCode.INTERNAL_ERROR, "")
+                if 0 < len(self._pending) < _WORTHWHILE:
+                    # A storm: a query costs the same for three as for fifty.
+                    await asyncio.sleep(began + _PACE_S - loop.time())
         finally:
             self._is_running = False
 
     async def _settle(self, batch: list[_Pending]) -> None:
         now_ms = self._clock.now_ms()
+        self._struck.clear()
         credentials = await self._accounts.check_tokens([p.token_hash for p in batch], now_ms)
         admitted: list[tuple[_Pending, Credential]] = []
         for pending, credential in zip(batch, credentials, strict=True):
@@ -131,6 +146,9 @@ class Handshake:
         opened: list[Session] = []
         gone: list[tuple[int, int]] = []
         for (pending, credential), route in zip(admitted, attached, strict=True):
+            struck = self._struck.get(credential.device_no)
+            if struck is not None:
+                pending.connection.close(*struck)
             if pending.connection.is_closing:
                 gone.append((credential.device_no, route.epoch))
             else:
@@ -186,7 +204,7 @@ class Handshake:
         if not opened:
             return
         try:
-            waiting = await self._store.who_waits([s.device_no for s in opened], self._clock.now_ms())
+            waiting = await self._store.who_may_wait([session.device_no for session in opened])
         except StoreUnavailable:
             waiting = {session.device_no for session in opened}  # delivery asks again until it is answered
         for session in opened:

@@ -97,7 +97,7 @@ class Node:
         self._wheel = wheel = Wheel(clock.monotonic)
         counters, hub, tasks, node_id = self.counters, self.hub, self._tasks, self.node_id
         self._delivery = Delivery(node_id, hub, engines.messages, wheel, clock, limits, counters, tasks)
-        handshake = Handshake(
+        self._handshake = Handshake(
             node_id,
             hub,
             engines.accounts,
@@ -116,7 +116,7 @@ class Node:
         )
         requests = Requests(app, self._sending, clock, limits, counters, tasks)
         dispatch = Dispatch(
-            handshake,
+            self._handshake,
             self._sending,
             self._delivery,
             requests,
@@ -140,7 +140,6 @@ class Node:
         """Listens, and lets itself be chosen. Raises OSError where a port cannot be had, ssl.SSLError."""
         settings = self.settings
         self._collector.start()
-        self.watch.start()
         self._tick()
         listener = await Listener.open(self.device_port, settings.host, settings.port)
         self._listeners.append(listener)
@@ -225,6 +224,7 @@ class Node:
 
     async def close_session(self, device_no: int, code: CloseCode, reason: str) -> bool:
         """Closes the device's session if it is here; whether it was."""
+        self._handshake.strike(device_no, code, reason)
         session = self.hub.find(device_no)
         if session is None:
             return False

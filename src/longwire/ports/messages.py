@@ -49,6 +49,13 @@ class MessageStore(Protocol):
         """
         ...
 
+    async def who_may_wait(self, device_nos: Sequence[int]) -> set[int]:
+        """Those of the devices for whom something may wait: a hint that answers most connects without a query.
+
+        Never leaves out a device for whom something waits whose ``done`` has run. Raises StoreUnavailable.
+        """
+        ...
+
     async def who_waits(self, device_nos: Sequence[int], now_ms: int) -> set[int]:
         """Those of the devices for whom anything waits. Raises StoreUnavailable."""
         ...

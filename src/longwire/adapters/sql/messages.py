@@ -52,15 +52,23 @@ class SqlMessageStore:
         self._clock = clock
         self._max_inbox = max_inbox
         self._next_seq = 0
+        self._hints: set[int] = set()
         self._commits = database.stage(self._write, self._committed, self._refused)
         self._receipts = database.stage(_end_acked, _nothing, self._receipt_refused)
         self._told = database.stage(_subtract_missed, _nothing, _nothing)
         self.queued_bytes = 0
 
     async def start(self) -> None:
-        """Finds the place of the last message. The writer alone gives places after that."""
+        """Finds the place of the last message and for whom something waits.
+
+        The writer alone gives places after that, and every change of an inbox passes through here.
+        """
         last = await self._database.read(lambda c: c.exec_driver_sql("SELECT MAX(seq) FROM messages").scalar())
         self._next_seq = (last or 0) + 1
+        waiting = await self._database.read(
+            lambda c: c.exec_driver_sql("SELECT DISTINCT device_no FROM inbox").fetchall()
+        )
+        self._hints.update(device_no for (device_no,) in waiting)
 
     # -- writes -----------------------------------------------------------------------------------------------
 
@@ -78,6 +86,7 @@ class SqlMessageStore:
     def _committed(self, item: _Commit, outcome: Committed) -> None:
         envelope, done = item
         self.queued_bytes -= len(envelope.payload) + ENVELOPE_BYTES
+        self._hints.update(outcome.receivers)
         done(envelope, outcome)
 
     def _refused(self, item: _Commit, _error: Exception) -> None:
@@ -190,7 +199,19 @@ class SqlMessageStore:
                 for query in queries
             ]
 
-        return await self._database.read(read)
+        # Clear, ask, set again: what is committed meanwhile sets its hint itself.
+        whole = [query.device_no for query in queries if query.after_seq == 0]
+        self._hints.difference_update(whole)
+        try:
+            found = await self._database.read(read)
+        except BaseException:
+            self._hints.update(whole)
+            raise
+        self._hints.update(query.device_no for query, messages in zip(queries, found, strict=True) if messages)
+        return found
+
+    async def who_may_wait(self, device_nos: Sequence[int]) -> set[int]:
+        return self._hints.intersection(device_nos)
 
     async def who_waits(self, device_nos: Sequence[int], now_ms: int) -> set[int]:
         def read(connection: Connection) -> set[int]:
