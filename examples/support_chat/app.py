@@ -19,7 +19,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from longwire.application import Context, Longwire, Reject, SendRefused, Session
+from longwire import Context, Longwire, Reject, SendRefused, Session
 
 AGENTS = "support"
 """The user whose devices are agents."""

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from longwire.application import Context, Longwire, Reject
+from longwire import Context, Longwire, Reject
 
 ALARM_ABOVE = {"°C": 90.0, "bar": 12.0}
 MAX_SENSORS = 16
