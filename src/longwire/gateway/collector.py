@@ -8,7 +8,7 @@ takes it out of every later collection.
 import gc
 
 _THRESHOLDS = (20_000, 20, 50)
-_SETTLED = 500
+_SETTLED = 2_000
 
 
 class Collector:
