@@ -1,16 +1,24 @@
 """How long the node's event loop was held at most: the time nobody's heartbeat, message or connect could get on.
 
-OPEN: the node does not tell this yet. `longest_hold_ms` is the one function to fill in when it does.
+The node watches itself a hundred times a second (gateway/lag.py) and says in its log, when it stops, how late it was
+called at the worst since it was ready, and how long the collector's longest pause was.
 """
 
-from bench.servers import Endpoint
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_LINE = re.compile(r"the loop was held for (\d+) ms at the longest, the collector took (\d+) ms at the longest")
 
 
-def longest_hold_ms(node: Endpoint) -> float | None:
-    """The longest that the loop of this running node was held since it started, in ms; None: it does not tell.
+class Held(NamedTuple):
+    """Milliseconds, each the longest of the node's life."""
 
-    Called after the load, while the node still runs: `node.http_url` is its HTTP port, `node.process.log` the file
-    that its output goes to.
-    """
-    del node
-    return None
+    loop_ms: float
+    collector_ms: float
+
+
+def longest_hold(log: Path) -> Held | None:
+    """What a node that has stopped said of itself; None where it said nothing."""
+    told = _LINE.search(log.read_text(errors="replace"))
+    return None if told is None else Held(float(told[1]), float(told[2]))
