@@ -29,8 +29,8 @@ class Envelope(Struct, gc=False):
     sent_at_ms: int
     expires_at_ms: int
     receivers: tuple[int, ...]
-    online: bool = False
-    """Whether every receiver had a session when the message was accepted: then nothing may be dropped for it."""
+    online: tuple[int, ...] = ()
+    """Those of the receivers that had a session when the message was accepted: nothing may be dropped for them."""
     trace: bytes = b""
 
 

@@ -152,6 +152,8 @@ class Delivery:
 
     def _write(self, connection: DeviceConnection, window: Window, packet: Push, seq: int, trace: bytes) -> None:
         handle = self.next_handle()
+        while handle in window.unacked:
+            handle = self.next_handle()
         window.unacked[handle] = (seq, self._wheel.tick)
         self._counters.delivered += 1
         connection.send(packet, handle, FLAG_RECEIPT, trace)
@@ -233,8 +235,11 @@ class Delivery:
             if session.window is not window or session.connection.is_closing:
                 continue
             for message in messages:
+                if session.connection.is_clogged:
+                    window.has_more = True
+                    break
                 window.last_seq = message.seq
-                self._write(session.connection, window, _push(message), message.seq, message.trace)
+                self._write(session.connection, window, push_of(message), message.seq, message.trace)
             if len(messages) < room and not window.has_more:
                 window.is_catching_up = False
             else:
@@ -253,12 +258,13 @@ class Delivery:
                 continue
             if message is None:
                 del window.unacked[handle]
+                self.fill(session)
                 continue
             if session.connection.is_clogged:
                 continue
             self._counters.repeated += 1
             window.unacked[handle] = (seq, self._wheel.tick)
-            session.connection.send(_push(message), handle, FLAG_RECEIPT, message.trace)
+            session.connection.send(push_of(message), handle, FLAG_RECEIPT, message.trace)
 
     async def _look_after(self, device_nos: list[int]) -> None:
         for at in range(0, len(device_nos), _SLICE):
@@ -272,7 +278,8 @@ class Delivery:
                     self.go_on(session, has_waiting=True)
 
 
-def _push(message: Waiting) -> Push:
+def push_of(message: Waiting | Envelope) -> Push:
+    """A message as its receivers see it."""
     return Push(
         message.message_id,
         message.kind,

@@ -118,7 +118,7 @@ def _ignore(connection: DeviceConnection, frame: Received) -> None:
 
 
 def _peer_closes(connection: DeviceConnection, _frame: Received) -> None:
-    connection.leave(None)
+    connection.let_go()
 
 
 def _subscribe(connection: DeviceConnection, frame: Received) -> None:

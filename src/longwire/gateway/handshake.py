@@ -20,7 +20,7 @@ from longwire.errors import StoreUnavailable
 from longwire.gateway.counters import Counters
 from longwire.gateway.delivery import Delivery
 from longwire.gateway.hub import Hub
-from longwire.gateway.session import DeviceConnection, Session
+from longwire.gateway.session import Arrival, DeviceConnection, Session
 from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.model import Credential
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 _BATCH = 256
 _WORTHWHILE = 64
 _PACE_S = 0.005
-# At least 65,536 bytes behind CONNECT are held (PROTOCOL §2); a frame takes 12 of them at the least.
-_MAX_HELD_FRAMES = 8_192
 
 
 class _Pending(NamedTuple):
@@ -96,12 +94,9 @@ class Handshake:
             self._tasks.start(self._run(), "opening sessions")
 
     def hold(self, connection: DeviceConnection, frame: Received) -> None:
-        """A frame behind a CONNECT that is being checked: kept, and beyond a bound not read from the socket."""
-        held = connection.held
-        assert held is not None
-        held.append(frame)
-        if len(held) == _MAX_HELD_FRAMES:
-            connection.pause_reading()
+        """A frame behind a CONNECT that is being checked: kept; the connection bounds how much that may be."""
+        assert connection.held is not None
+        connection.held.append(frame)
 
     def strike(self, device_no: int, code: CloseCode, reason: str) -> None:
         """A device is cut off: also where its token was read just before and its session does not stand yet."""
@@ -153,9 +148,9 @@ class Handshake:
                 gone.append((credential.device_no, route.epoch))
             else:
                 opened.append(self._open(pending, credential, route.epoch))
+        await self._begin_delivery(opened)
         if gone:
             await self._routes.detach(self._node_id, gone)
-        await self._begin_delivery(opened)
 
     def _open(self, pending: _Pending, credential: Credential, epoch: int) -> Session:
         connection, packet, correlation, _ = pending
@@ -165,14 +160,16 @@ class Handshake:
         session = Session(credential.device_no, credential.device_id, epoch, connection, silent_ticks)
         session.expires_at_ms = credential.expires_at_ms
         session.user = credential.user
-        session.told_missed = credential.missed
         connection.session = session
-        connection.port.wheel.add(connection, connection.port.receiver.due(connection))
         previous = self._hub.bind(session)
         if previous is not None:
             previous.connection.close(CloseCode.TAKEN_OVER)
         self._counters.connects += 1
         self._delivery.begin(session)
+        # Its token may have ended while it was checked: then this closes it.
+        connection.port.wheel.add(connection, connection.port.receiver.due(connection))
+        if connection.is_closing:
+            return session
         connection.send(
             Connected(
                 session.session_id,
@@ -192,8 +189,9 @@ class Handshake:
         held, connection.held = connection.held, None
         if held:
             connection.deliver(held)
-            if len(held) >= _MAX_HELD_FRAMES:
-                connection.resume_reading()
+        connection.proved()
+        # What came before CONNECTED was written cannot say that the device has read it.
+        session.told_missed = credential.missed
         return session
 
     async def _begin_delivery(self, opened: list[Session]) -> None:
@@ -228,5 +226,7 @@ class Handshake:
 
 def _refuse_all(batch: list[_Pending], code: CloseCode, reason: str) -> None:
     for pending in batch:
-        if pending.connection.session is None:
+        session = pending.connection.session
+        # One that stands and was not told what waits for it would wait for good.
+        if session is None or session.arrival is not Arrival.OVER:
             pending.connection.close(code, reason)

@@ -1,16 +1,21 @@
 """The node's index of its sessions, by number and by id."""
 
+from collections.abc import Callable
+
 from longwire.gateway.session import Session
 
 
 class Hub:
     """At most one session a device. Both look-ups and both changes are O(1)."""
 
-    __slots__ = ("_by_id", "_by_no")
+    __slots__ = ("_by_id", "_by_no", "find", "find_by_id")
 
     def __init__(self) -> None:
         self._by_no: dict[int, Session] = {}
         self._by_id: dict[str, Session] = {}
+        # The look-ups themselves: every message makes one, and a call around it would cost more than it.
+        self.find: Callable[[int], Session | None] = self._by_no.get
+        self.find_by_id: Callable[[str], Session | None] = self._by_id.get
 
     def __len__(self) -> int:
         return len(self._by_no)
@@ -27,14 +32,10 @@ class Hub:
         if self._by_no.get(session.device_no) is not session:
             return False
         del self._by_no[session.device_no]
-        del self._by_id[session.device_id]
+        # A device that was deleted and made anew has the same id and another number.
+        if self._by_id.get(session.device_id) is session:
+            del self._by_id[session.device_id]
         return True
-
-    def find(self, device_no: int) -> Session | None:
-        return self._by_no.get(device_no)
-
-    def find_by_id(self, device_id: str) -> Session | None:
-        return self._by_id.get(device_id)
 
     def device_nos(self) -> list[int]:
         """The devices online, as of now."""

@@ -14,7 +14,7 @@ from longwire.errors import StoreUnavailable
 from longwire.gateway.admission import Admission
 from longwire.gateway.collector import Collector
 from longwire.gateway.counters import Counters
-from longwire.gateway.delivery import Delivery
+from longwire.gateway.delivery import Delivery, push_of
 from longwire.gateway.directory import Directory
 from longwire.gateway.dispatch import Dispatch
 from longwire.gateway.handshake import Handshake
@@ -26,7 +26,7 @@ from longwire.gateway.sending import Sending
 from longwire.gateway.session import Session
 from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
-from longwire.model import Committed, Envelope, NodeInfo
+from longwire.model import APPLICATION_NO, Committed, Envelope, NodeInfo
 from longwire.net.connection import DevicePort
 from longwire.net.listener import Listener, tls_context
 from longwire.net.wheel import TICK_S, Wheel, ticks
@@ -233,9 +233,11 @@ class Node:
 
     async def send(self, envelope: Envelope) -> Status:
         """Commits a message of the application and delivers it to the receivers that are here."""
+        if envelope.expires_at_ms <= envelope.sent_at_ms:  # a TTL of 0
+            return self._sending.for_now(APPLICATION_NO, push_of(envelope), envelope.receivers, envelope.trace)
         if self._sending.is_overloaded:
             return Status.OVERLOADED
-        envelope.online = all(self.hub.find(device_no) is not None for device_no in envelope.receivers)
+        envelope.online = tuple(no for no in envelope.receivers if self.hub.find(no) is not None)
         outcome: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
 
         def committed(envelope: Envelope, result: Committed) -> None:

@@ -33,7 +33,6 @@ class Requests:
         self._limits = limits
         self._counters = counters
         self._tasks = tasks
-        self._running = 0
 
     def requested(self, connection: DeviceConnection, frame: Received) -> None:
         """REQUEST."""
@@ -47,11 +46,9 @@ class Requests:
             _reply(connection, frame, Status.BAD_REQUEST, "timeout_ms is less than 1")
         elif (handler := self._app.find_request(packet.method)) is None:
             _reply(connection, frame, Status.UNSUPPORTED, "no such method is declared")
-        elif session.calls >= self._limits.max_requests_per_session or self._running >= self._limits.max_requests:
+        elif not self._sending.begin_call(session):
             _reply(connection, frame, Status.OVERLOADED, "too many calls run")
         else:
-            session.calls += 1
-            self._running += 1
             self._tasks.start(self._run(session, connection, frame, packet, handler), "a request")
 
     def replied(self, connection: DeviceConnection, frame: Received) -> None:
@@ -78,8 +75,7 @@ class Requests:
             )
             result = await call(handler, packet.payload, context, within_s=packet.timeout_ms / 1000)
         finally:
-            session.calls -= 1
-            self._running -= 1
+            self._sending.end_call(session)
         limit = self._limits.max_body_bytes - _REPLY_OVERHEAD_BYTES
         if len(result.payload) > limit:
             detail = f"the reply of {len(result.payload)} bytes exceeds {limit}"

@@ -10,7 +10,6 @@ join its backlog, so that they stay in order.
 """
 
 from collections import deque
-from collections.abc import Callable, Coroutine
 from functools import partial
 
 from longwire.application import Context, Longwire, call
@@ -20,20 +19,24 @@ from longwire.gateway.counters import Counters
 from longwire.gateway.delivery import Delivery
 from longwire.gateway.directory import Directory
 from longwire.gateway.hub import Hub
-from longwire.gateway.session import DeviceConnection, Session
+from longwire.gateway.session import Backlog, DeviceConnection, Session, Work
 from longwire.gateway.tasks import Tasks
 from longwire.ids import MESSAGE_ID_BYTES, is_device_id
 from longwire.limits import MAX_KIND_CHARACTERS, MAX_TTL_S, Limits
 from longwire.model import Committed, Envelope, UplinkRecord
 from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkLog
-from longwire.reasons import Status
+from longwire.reasons import CloseCode, Status
 from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send, Sent
 
 MAX_COLLAPSE_KEY_CHARACTERS = 255
 _MAX_BACKLOG = 1_000
 _BUSY_RETRY_MS = 1_000
 _RECENT = 65_536
+_NOT_NOW = {
+    Status.OFFLINE: ("nobody of the target is online", 0),
+    Status.OVERLOADED: ("the target does not read", _BUSY_RETRY_MS),
+}
 
 
 class Answer:
@@ -81,7 +84,13 @@ class Sending:
         self._limits = limits
         self._counters = counters
         self._tasks = tasks
+        self._waiting_bytes = 0
+        self._calls = 0
         self._recent: dict[tuple[int, bytes], None] = {}
+        self._monotonic = clock.monotonic
+        self._sends_per_s = float(limits.sends_per_s)
+        self._send_burst = float(limits.send_burst)
+        self._max_payload_bytes = limits.max_payload_bytes
         self._is_judged = app.hooks.authorize_send is not None
 
     def sent(self, connection: DeviceConnection, frame: Received) -> None:
@@ -96,12 +105,18 @@ class Sending:
         if (
             not frame.flags & FLAG_RECEIPT
             and packet.to.startswith("device:")
-            and not (wait_ms or fault or self._is_judged or session.backlog)
+            and session.backlog is None
+            and not (wait_ms or fault or self._is_judged)
         ):
             # The shortest way, and the most travelled one: device to device, nothing to answer.
             target = self._hub.find_by_id(packet.to[7:])
             if target is not None:
-                self._write_once(target, self._once(session, packet, ""), frame.trace)
+                if target.connection.is_clogged:
+                    self._counters.dropped += 1
+                    return
+                message = self._once(session, packet, "")
+                target.connection.send(message, self._delivery.next_handle(), 0, frame.trace)
+                self._counters.pushes += 1
                 return
         answer = Answer(connection, frame, self._counters)
         if wait_ms:
@@ -111,32 +126,28 @@ class Sending:
             answer.give(*fault)
             return
         if session.backlog is not None or (self._is_judged and packet.to):
-            self._wait(session, answer, partial(self._judge_and_route, session, packet, answer, frame.trace))
+            self._wait(session, packet, answer, partial(self._judge_and_route, session, packet, answer, frame.trace))
             return
         self._route(session, packet, answer, frame.trace)
 
     def spend(self, session: Session) -> int:
         """Takes a token of the session's bucket; 0, or after how many ms there is one again."""
-        limits = self._limits
-        now = self._clock.monotonic()
-        if session.allowance < 0:
-            allowance = float(limits.send_burst)
-        else:
-            allowance = min(limits.send_burst, session.allowance + (now - session.allowance_at) * limits.sends_per_s)
+        now = self._monotonic()
+        allowance = session.allowance + (now - session.allowance_at) * self._sends_per_s
+        # A session's first send finds the bucket full: it has been filling since ever.
+        if allowance > self._send_burst:
+            allowance = self._send_burst
         session.allowance_at = now
         if allowance < 1:
             session.allowance = allowance
-            return 1 + int((1 - allowance) * 1000 / limits.sends_per_s)
+            return 1 + int((1 - allowance) * 1000 / self._sends_per_s)
         session.allowance = allowance - 1
         return 0
 
     def _fault(self, packet: Send) -> tuple[Status, str] | None:
         """What is impossible about a SEND whatever the state of the system, or None."""
-        if len(packet.payload) > self._limits.max_payload_bytes:
-            return (
-                Status.TOO_LARGE,
-                f"payload of {len(packet.payload)} bytes exceeds {self._limits.max_payload_bytes}",
-            )
+        if len(packet.payload) > self._max_payload_bytes:
+            return Status.TOO_LARGE, f"payload of {len(packet.payload)} bytes exceeds {self._max_payload_bytes}"
         if len(packet.message_id) != MESSAGE_ID_BYTES:
             return Status.BAD_REQUEST, f"message_id of {len(packet.message_id)} bytes is not {MESSAGE_ID_BYTES}"
         if not 0 < len(packet.kind) <= MAX_KIND_CHARACTERS:
@@ -149,20 +160,31 @@ class Sending:
 
     # The backlog: sends that wait, one after another
 
-    def _wait(self, session: Session, answer: Answer, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        if session.backlog is None:
-            session.backlog = deque((work,))
+    def _wait(self, session: Session, packet: Send, answer: Answer, work: Work) -> None:
+        if self._waiting_bytes > self._limits.max_commit_queue_bytes:
+            answer.give(Status.OVERLOADED, "too many sends wait", _BUSY_RETRY_MS)
+        elif session.backlog is None:
+            session.backlog = deque(((len(packet.payload), work),))
+            self._waiting_bytes += len(packet.payload)
             self._tasks.start(self._work_off(session, session.backlog), "a session's sends")
         elif len(session.backlog) < _MAX_BACKLOG:
-            session.backlog.append(work)
+            session.backlog.append((len(packet.payload), work))
+            self._waiting_bytes += len(packet.payload)
         else:
             answer.give(Status.OVERLOADED, f"more than {_MAX_BACKLOG} sends wait", _BUSY_RETRY_MS)
 
-    async def _work_off(self, session: Session, backlog: deque[Callable[[], Coroutine[None, None, None]]]) -> None:
+    async def _work_off(self, session: Session, backlog: Backlog) -> None:
         try:
             while backlog and not session.connection.is_closing:
-                await backlog.popleft()()
+                size, work = backlog.popleft()
+                self._waiting_bytes -= size
+                await work()
+        except Exception:
+            # Nobody would answer the ones behind it.
+            session.connection.close(CloseCode.INTERNAL_ERROR)
+            raise
         finally:
+            self._waiting_bytes -= sum(size for size, _ in backlog)
             session.backlog = None
 
     async def _judge_and_route(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
@@ -173,21 +195,20 @@ class Sending:
                 return
         work = self._route_or_wait(session, packet, answer, trace)
         if work is not None:
-            await work
+            await work()
 
     # Where to
 
     def _route(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
         work = self._route_or_wait(session, packet, answer, trace)
         if work is not None:
-            self._wait(session, answer, lambda: work)
+            self._wait(session, packet, answer, work)
 
-    def _route_or_wait(
-        self, session: Session, packet: Send, answer: Answer, trace: bytes
-    ) -> Coroutine[None, None, None] | None:
-        """Does what can be done at once; gives the rest as a coroutine."""
+    def _route_or_wait(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> Work | None:
+        """Does what can be done at once; gives the rest, which must wait for something."""
         if not packet.to:
-            return self._to_application(session, packet, answer, trace)
+            self._to_application(session, packet, answer, trace)
+            return None
         scheme, _, name = packet.to.partition(":")
         if scheme == "device":
             target = self._hub.find_by_id(name)
@@ -198,12 +219,12 @@ class Sending:
             if not is_device_id(name):
                 answer.give(Status.BAD_REQUEST, "to names no possible device id")
                 return None
-            return self._to_unseen_device(session, packet, answer, trace, name)
+            return partial(self._to_unseen_device, session, packet, answer, trace, name)
         if scheme == "user":
             if not is_device_id(name):
                 answer.give(Status.BAD_REQUEST, "to names no possible user")
                 return None
-            return self._to_user(session, packet, answer, trace, name)
+            return partial(self._to_user, session, packet, answer, trace, name)
         if scheme in ("group", "topic") and name:
             answer.give(Status.UNSUPPORTED, f"{scheme}: is not built yet")
         else:
@@ -244,16 +265,18 @@ class Sending:
             self._relay(session, packet, receivers, to, trace)
             return
         if packet.ttl_s == 0:
-            self._relay_once(session, packet, answer, receivers, to, trace)
+            status = self.for_now(session.device_no, self._once(session, packet, to), receivers, trace)
+            detail, retry_after_ms = _NOT_NOW.get(status, ("", 0))
+            answer.give(status, detail, retry_after_ms)
             return
         if self.is_overloaded:
             answer.give(Status.OVERLOADED, "too much waits for the store", _BUSY_RETRY_MS)
             return
-        online = True
+        online = receivers
         for device_no in receivers:
             target = self._hub.find(device_no)
             if target is None:
-                online = False
+                online = tuple(no for no in online if no != device_no)
             elif target.window is not None and target.window.is_full:
                 answer.give(Status.OVERLOADED, f"{self._limits.max_inbox} messages wait already", _BUSY_RETRY_MS)
                 return
@@ -290,15 +313,17 @@ class Sending:
             session = self._hub.find(device_no)
             if session is not None:
                 self._delivery.offer(session, envelope, outcome.seq)
-        if outcome.status is Status.OVERLOADED:
-            for device_no in envelope.receivers:
-                session = self._hub.find(device_no)
-                if session is not None and session.window is not None:
-                    session.window.is_full = True
+        if outcome.status is Status.OVERLOADED and len(envelope.receivers) == 1:
+            session = self._hub.find(envelope.receivers[0])
+            if session is not None and session.window is not None:
+                session.window.is_full = True
 
-    def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> int:
-        """At most once, to those online now; how many it was written to."""
-        message = self._once(session, packet, to)
+    def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> None:
+        """At most once, to those online now."""
+        self._spread(self._once(session, packet, to), receivers, trace)
+
+    def _spread(self, message: Push, receivers: tuple[int, ...], trace: bytes) -> int:
+        """Writes to those online now and reading; how many those were."""
         written = 0
         for device_no in receivers:
             target = self._hub.find(device_no)
@@ -326,40 +351,32 @@ class Sending:
         self._counters.pushes += 1
         return True
 
-    def _relay_once(
-        self, session: Session, packet: Send, answer: Answer, receivers: tuple[int, ...], to: str, trace: bytes
-    ) -> None:
+    def for_now(self, sender_no: int, message: Push, receivers: tuple[int, ...], trace: bytes) -> Status:
         """TTL 0 with a receipt: only who is online now; a repeat of what was written is told from a first time."""
-        key = (session.device_no, packet.message_id)
+        key = (sender_no, message.message_id)
         if key in self._recent:
-            answer.give(Status.DUPLICATE)
-            return
+            return Status.DUPLICATE
         if not any(self._hub.find(device_no) is not None for device_no in receivers):
-            answer.give(Status.OFFLINE, "nobody of the target is online")
-            return
-        if not self._relay(session, packet, receivers, to, trace):
-            answer.give(Status.OVERLOADED, "the target does not read", _BUSY_RETRY_MS)
-            return
+            return Status.OFFLINE
+        if not self._spread(message, receivers, trace):
+            return Status.OVERLOADED
         self._recent[key] = None
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        answer.give(Status.OK)
+        return Status.OK
 
     # To the application
 
-    def _to_application(
-        self, session: Session, packet: Send, answer: Answer, trace: bytes
-    ) -> Coroutine[None, None, None] | None:
+    def _to_application(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
         if self._app.find_in_place(packet.kind) is not None:
-            if session.calls >= self._limits.max_requests_per_session:
-                answer.give(Status.OVERLOADED, f"more than {session.calls} calls of this device run", _BUSY_RETRY_MS)
-                return None
-            session.calls += 1
+            if not self.begin_call(session):
+                answer.give(Status.OVERLOADED, "too many calls run", _BUSY_RETRY_MS)
+                return
             self._tasks.start(self._run_in_place(session, packet, answer, trace), "an in-place handler")
-            return None
+            return
         if self.is_overloaded:
             answer.give(Status.OVERLOADED, "too much waits for the log", _BUSY_RETRY_MS)
-            return None
+            return
         record = UplinkRecord(
             session.device_no,
             session.device_id,
@@ -370,7 +387,19 @@ class Sending:
             trace,
         )
         self._uplink.append(record, partial(_appended, answer))
-        return None
+
+    def begin_call(self, session: Session) -> bool:
+        """Counts a call of a handler in place; False where as many run as may, for this session or for all."""
+        limits = self._limits
+        if session.calls >= limits.max_requests_per_session or self._calls >= limits.max_requests:
+            return False
+        session.calls += 1
+        self._calls += 1
+        return True
+
+    def end_call(self, session: Session) -> None:
+        session.calls -= 1
+        self._calls -= 1
 
     async def _run_in_place(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
         try:
@@ -388,7 +417,7 @@ class Sending:
             )
             result = await call(handler, packet.payload, context)
         finally:
-            session.calls -= 1
+            self.end_call(session)
         answer.give(result.status, result.detail)
 
 

@@ -7,6 +7,11 @@ from enum import Enum
 from longwire.application import Session as SessionFacts
 from longwire.net.connection import Connection
 
+Work = Callable[[], Coroutine[None, None, None]]
+"""The rest of a send that has to wait for something."""
+Backlog = deque[tuple[int, Work]]
+"""What waits, with the bytes of each."""
+
 
 class Arrival(Enum):
     """Whether the store has said yet if anything waits for a new session."""
@@ -54,12 +59,13 @@ class Session:
         """What the application's hooks are told of it; None where there are no hooks."""
         self.told_missed = 0
         """Missed messages that CONNECTED told of and the device has not confirmed by a frame yet."""
-        self.allowance = -1.0
-        """What is left in the token bucket of sends, as of ``allowance_at``; negative: not used yet."""
-        self.allowance_at = 0.0
+        self.allowance = 0.0
+        """What is left in the token bucket of sends, as of ``allowance_at``."""
+        self.allowance_at = float("-inf")
+        """Monotonic seconds; the bucket fills from here."""
         self.calls = 0
         """Requests and in-place handlers that run for it now."""
-        self.backlog: deque[Callable[[], Coroutine[None, None, None]]] | None = None
+        self.backlog: Backlog | None = None
         """Sends that wait for something, in order; None while nothing does."""
         self.arrival = Arrival.OVER
         self.window: Window | None = None

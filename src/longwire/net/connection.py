@@ -30,6 +30,8 @@ S = TypeVar("S")
 
 # A CLOSE that nobody reads holds the connection this long (PROTOCOL §4 grants a second).
 _LINGER_TICKS = int(1.0 / TICK_S) - 1
+# At least so much behind CONNECT is taken before the device is known (PROTOCOL §2); as much again goes to upgrading.
+_HELD_BYTES = 2 * 65_536
 
 
 class Flavour(IntEnum):
@@ -94,7 +96,9 @@ class DevicePort(Generic[S]):
         """The client addresses of connections that admission counts."""
         self.address_counts: Counter[str] = Counter()
         self.unauthenticated_bytes = 0
-        """Bytes held for connections that have not proved who they are."""
+        """Bytes that came on connections which have not proved who they are."""
+        self.most_stranger_bytes = limits.max_body_bytes + _HELD_BYTES
+        """Bytes that one of those may send before it is read no further."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.admit: Callable[[Abortable, asyncio.Transport], str | None] = lambda _connection, _transport: None
@@ -133,6 +137,7 @@ class Connection(asyncio.Protocol, Generic[S]):
         "is_closing",
         "port",
         "session",
+        "stranger_bytes",
     )
 
     def __init__(self, port: DevicePort[S], flavour: Flavour) -> None:
@@ -141,6 +146,8 @@ class Connection(asyncio.Protocol, Generic[S]):
         self.session: S | None = None
         self.held: list[Received] | None = None
         """Frames that came behind CONNECT while it was being checked; None before CONNECT and after."""
+        self.stranger_bytes = 0
+        """Bytes that came before the device had proved itself; 0 from then on."""
         self.due_slot = -1
         self.heard = port.wheel.tick
         """The tick of the last bytes that came."""
@@ -156,7 +163,8 @@ class Connection(asyncio.Protocol, Generic[S]):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(self.port.limits.high_water_bytes, self.port.low_water_bytes)
         self.port.open.add(self)
-        self.port.wheel.add(self, self.port.handshake_ticks)
+        if self.due_slot < 0:
+            self.port.wheel.add(self, self.port.handshake_ticks)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.port.wheel.remove(self)
@@ -234,7 +242,33 @@ class Connection(asyncio.Protocol, Generic[S]):
         """Ends the connection now, without a word."""
         self._transport.abort()
 
+    def let_go(self) -> None:
+        """Ends the connection as its peer asked."""
+        self.leave(None)
+
+    def proved(self) -> None:
+        """The device is known now: what it sends is no stranger's any more."""
+        was_paused = self.stranger_bytes > self.port.most_stranger_bytes
+        self._forget_stranger()
+        if was_paused and not self.is_closing:
+            self._transport.resume_reading()
+
     # For the subclasses
+
+    def counts_as_stranger(self, size: int) -> bool:
+        """Counts bytes of a device that has not proved itself; False where they are too many for all together.
+
+        One that sends too much by itself is not read any further until it has.
+        """
+        port = self.port
+        self.stranger_bytes += size
+        port.unauthenticated_bytes += size
+        if port.unauthenticated_bytes > port.limits.max_unauthenticated_bytes:
+            self.close(CloseCode.OVERLOADED, "too many bytes before CONNECT")
+            return False
+        if self.stranger_bytes > port.most_stranger_bytes:
+            self._transport.pause_reading()
+        return True
 
     def farewell(self, packet: Close) -> bytes:
         """The last bytes that go out."""
@@ -261,20 +295,22 @@ class Connection(asyncio.Protocol, Generic[S]):
                 if self.is_closing:
                     return
                 receiver.received(self, frame)
-        except Exception:
-            log.exception("a frame's handler failed; its connection closes")
-            self.close(CloseCode.INTERNAL_ERROR)
+        except Exception as error:  # noqa: BLE001 - one connection ends, never the loop
+            self.fail_inside(error)
 
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
+    def fail_inside(self, error: Exception) -> None:
+        """Logs an exception, which is our fault and not the peer's, and closes."""
+        log.error("a frame's handler failed; its connection closes", exc_info=error)
+        self.close(CloseCode.INTERNAL_ERROR)
 
-    def resume_reading(self) -> None:
-        if not self.is_closing:
-            self._transport.resume_reading()
+    def _forget_stranger(self) -> None:
+        self.port.unauthenticated_bytes -= self.stranger_bytes
+        self.stranger_bytes = 0
 
     def _end(self, code: CloseCode | None) -> None:
         self.is_closing = True
         self.held = None
+        self._forget_stranger()
         try:
             self.port.receiver.closed(self, code)
         except Exception:

@@ -41,12 +41,14 @@ class Sniffer(asyncio.Protocol, Generic[S]):
     def data_received(self, data: bytes) -> None:
         port = self._port
         protocol = sniff(data[0])
-        port.wheel.remove(self)
         port.open.discard(self)
         if protocol is None:
+            port.wheel.remove(self)
             self._transport.abort()
             return
         connection = self._speakers[protocol](port)
+        # One deadline for the whole handshake: a first byte does not begin another.
+        port.wheel.replace(self, connection)
         refusal = port.admit(connection, self._transport)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)

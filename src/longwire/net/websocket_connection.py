@@ -29,7 +29,10 @@ SUBPROTOCOL_JSON = "longwire.v1.json"
 
 
 class WebSocketConnection(Connection[S]):
-    """TCP or TLS, WebSocket frames."""
+    """TCP or TLS, WebSocket frames.
+
+    A subclass that carries something else in them overrides ``judge``, ``choose`` and ``take``.
+    """
 
     __slots__ = ("_decoder", "_handshake", "_native")
 
@@ -44,10 +47,16 @@ class WebSocketConnection(Connection[S]):
             return
         self.port.bytes_in += len(data)
         self.heard = self.port.wheel.tick
+        if self.session is None and not self.counts_as_stranger(len(data)):
+            return
         if self._handshake is not None:
             self._shake(self._handshake, data)
         else:
             self._feed(data)
+
+    def let_go(self) -> None:
+        self._transport.write(encode_close(CLOSE_NORMAL, ""))
+        self.leave(None)
 
     def farewell(self, packet: Close) -> bytes:
         if self._decoder is None:
@@ -59,14 +68,17 @@ class WebSocketConnection(Connection[S]):
         request = handshake.feed(data)
         refusal = handshake.refusal
         if request is not None:
-            refusal = self._judge(request)
+            refusal = self.judge(request)
         if refusal is not None:
             self._transport.write(refuse_response(refusal.status, refusal.message))
             self.leave(None)
         elif request is not None:
-            self._open(request, handshake.trailing)
+            self._accept(request, handshake.trailing)
 
-    def _judge(self, request: Request) -> Refusal | None:
+    # For the subclasses
+
+    def judge(self, request: Request) -> Refusal | None:
+        """Why an upgrade that RFC 6455 allows is refused here, or None."""
         allowed = self.port.allowed_origins
         if request.path != PATH:
             return Refusal(404, f"there is no WebSocket here; it is at {PATH}")
@@ -77,20 +89,32 @@ class WebSocketConnection(Connection[S]):
             return Refusal(400, f"the sub-protocol is {SUBPROTOCOL_BINARY} or {SUBPROTOCOL_JSON}")
         return None
 
-    def _open(self, request: Request, trailing: bytes) -> None:
+    def choose(self, request: Request) -> tuple[str | None, Decoder]:
+        """The sub-protocol that the response names, and the decoder of the messages that follow."""
         chosen = next((p for p in request.subprotocols if p in (SUBPROTOCOL_BINARY, SUBPROTOCOL_JSON)), None)
         limit = self.port.limits.max_body_bytes
         if chosen == SUBPROTOCOL_JSON:
             self.flavour = Flavour.WEBSOCKET_JSON
-            self._decoder = Decoder(is_server=True, max_message_bytes=limit)
-        else:
-            self._native = native.device_decoder(limit)
-            self._decoder = Decoder(is_server=True, max_message_bytes=limit, streams_binary=True)
-        self._accept(request, chosen, trailing)
+            return chosen, Decoder(is_server=True, max_message_bytes=limit)
+        self._native = native.device_decoder(limit)
+        return chosen, Decoder(is_server=True, max_message_bytes=limit, streams_binary=True)
 
-    def _accept(self, request: Request, subprotocol: str | None, trailing: bytes) -> None:
+    def take(self, opcode: int, payload: bytes) -> None:
+        """A text or binary message; a piece of one where the decoder streams them."""
+        if opcode == Opcode.BINARY and self._native is not None:
+            self._deliver_native(self._native, payload)
+        elif opcode == Opcode.TEXT and self._native is None:
+            self._deliver_json(payload)
+        else:
+            kind = "binary" if self._native is not None else "text"
+            self._fail_websocket(CLOSE_UNACCEPTABLE_DATA, f"this sub-protocol's messages are {kind}")
+
+    # Own
+
+    def _accept(self, request: Request, trailing: bytes) -> None:
         self._handshake = None
-        self._transport.write(accept_response(request, subprotocol))
+        chosen, self._decoder = self.choose(request)
+        self._transport.write(accept_response(request, chosen))
         if trailing:
             self._feed(trailing)
 
@@ -101,7 +125,7 @@ class WebSocketConnection(Connection[S]):
             if self.is_closing:
                 return
             if opcode == Opcode.BINARY or opcode == Opcode.TEXT:
-                self._take(opcode, payload)
+                self.take(opcode, payload)
             elif opcode == Opcode.PING:
                 self.write(encode(Opcode.PONG, payload))
             elif opcode == Opcode.CLOSE:
@@ -110,15 +134,6 @@ class WebSocketConnection(Connection[S]):
                 self.leave(None)
         if decoder.fault is not None and not self.is_closing:
             self._fail_websocket(decoder.fault.code, decoder.fault.reason)
-
-    def _take(self, opcode: int, payload: bytes) -> None:
-        if opcode == Opcode.BINARY and self._native is not None:
-            self._deliver_native(self._native, payload)
-        elif opcode == Opcode.TEXT and self._native is None:
-            self._deliver_json(payload)
-        else:
-            kind = "binary" if self._native is not None else "text"
-            self._fail_websocket(CLOSE_UNACCEPTABLE_DATA, f"this sub-protocol's messages are {kind}")
 
     def _deliver_native(self, codec: native.Decoder, payload: bytes) -> None:
         frames = codec.feed(payload)

@@ -7,8 +7,11 @@ Time on the wheel is the loop's, but a gap counts for a second at most: a proces
 must read what waits in its sockets before it may call anybody silent.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 _SLOTS = 8_192
@@ -64,6 +67,14 @@ class Wheel:
             items.discard(item)
         item.due_slot = -1
 
+    def replace(self, item: Timed, by: Timed) -> None:
+        """Gives the item's place, and so what is left of its time, to another."""
+        slot = item.due_slot
+        if slot < 0:
+            return
+        self.remove(item)
+        self.add(by, (slot - self.tick) % _SLOTS)
+
     def advance(self) -> None:
         """Moves on by the time that has passed and calls what is due."""
         now = self._now()
@@ -84,6 +95,10 @@ class Wheel:
             if item.due_slot != slot:
                 continue
             item.due_slot = -1
-            again = item.on_due()
+            try:
+                again = item.on_due()
+            except Exception:
+                log.exception("what was due failed; the others of its moment go on")
+                continue
             if again > 0 and item.due_slot < 0:
                 self.add(item, again)

@@ -26,8 +26,9 @@ class MessageStore(Protocol):
         ``done`` runs on the loop, in the order of the calls, when the message and its inbox rows are durable, or
         with DUPLICATE, OVERLOADED or NOT_DURABLE when nothing was kept of this call. Refused messages are not
         remembered. A message with a collapse key ends those that wait for the same receiver from the same sender
-        under the same key. Where a receiver's inbox would exceed its bound, the message is refused (OVERLOADED)
-        if the envelope says that its receivers are online; otherwise the oldest ones go and count as missed.
+        under the same key. Where a receiver's inbox would exceed its bound, the message is refused for all
+        (OVERLOADED) if the envelope says that this receiver is online; otherwise the receiver's oldest ones go
+        and count as missed.
         """
         ...
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from longwire.model import UplinkRecord
 from longwire.reasons import Status
 
@@ -38,4 +40,36 @@ class UplinkLog(Protocol):
 
     async def bury(self, consumer: str, record: UplinkRecord, error: str) -> None:
         """Durably lays a record that its handler will not take among the dead letters. Raises StoreUnavailable."""
+        ...
+
+
+class DeadLetter(Struct, frozen=True):
+    """A record that its consumer's handler would not take, and what has become of it."""
+
+    letter_no: int
+    consumer: str
+    record: UplinkRecord
+    """As it was read; its offset is the one it had then."""
+    error: str
+    buried_at_ms: int
+    replayed_at_ms: int | None = None
+
+
+class DeadLetters(Protocol):
+    """The dead letters of an uplink log. Every call raises StoreUnavailable where the store does not answer."""
+
+    async def dead_letters(self, after: int, limit: int) -> Sequence[DeadLetter]:
+        """Letters with a number below ``after`` (0: from the newest), newest first."""
+        ...
+
+    async def dead_letter(self, letter_no: int) -> DeadLetter | None:
+        """The letter of this number."""
+        ...
+
+    async def replay(self, letter_no: int) -> DeadLetter | None:
+        """Durably puts the letter's record at the log's end, under its own message id, and marks the letter.
+
+        Every consumer reads it once more; if the handler fails again, that makes a letter of its own. A letter
+        that was replayed before is given back as it is, and nothing happens. None where there is no such letter.
+        """
         ...

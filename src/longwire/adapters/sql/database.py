@@ -78,11 +78,14 @@ class SqliteDatabase:
         self._lock: IO[str] | None = None
         self._stages: list[Stage[Any, Any]] = []
         self._handed: deque[tuple[Stage[Any, Any], list[Any]]] = deque()
+        self._finished: deque[_Finished] = deque()
+        self._is_finishing = False
         self._wake = threading.Event()
         self._is_stopping = False
         self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
+        self._reading: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: Stage[_Call, Any] = self.stage(
             _run_calls, lambda call, result: call.settle(result), lambda call, error: call.fail(error)
@@ -113,9 +116,14 @@ class SqliteDatabase:
         try:
             await self._loop.run_in_executor(None, self._open)
         except OSError as error:
+            self._let_go()
             raise StoreUnavailable(f"data folder {self._folder}: {error.strerror}") from error
         except DBAPIError as error:
+            self._let_go()
             raise StoreUnavailable(f"database {self._path}: {error.orig}") from error
+        except BaseException:
+            self._let_go()
+            raise
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="lw-sql-read")
         self._writer = threading.Thread(target=self._write_loop, name="lw-sql-write", daemon=True)
         self._writer.start()
@@ -128,11 +136,19 @@ class SqliteDatabase:
         self._is_stopping = True
         self._wake.set()
         await self._loop.run_in_executor(None, self._writer.join)
+        while self._is_finishing:
+            self._finish()
         self._readers.shutdown(wait=True)
-        self._engine.dispose()
+        for connection in self._reading:
+            connection.close()
+        self._let_go()
+        self._writer = None
+
+    def _let_go(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
         if self._lock is not None:
             self._lock.close()
-        self._writer = None
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +157,9 @@ class SqliteDatabase:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataFolderInUse(f"data folder {self._folder} is in use by another Longwire process") from error
+        # Its companions (-wal, -shm) are made with its mode: they hold the same secrets.
+        self._path.touch(mode=0o600)
+        self._path.chmod(0o600)
         self._engine = create_engine(
             f"sqlite:///{self._path}",
             pool_size=_READERS + 2,
@@ -149,7 +168,6 @@ class SqliteDatabase:
         event.listen(self._engine, "connect", _set_pragmas)
         with self._engine.connect() as connection:
             migrate.upgrade(connection)
-        self._path.chmod(0o600)
 
     # -- reads ------------------------------------------------------------------------------------------------
 
@@ -171,6 +189,7 @@ class SqliteDatabase:
             assert self._engine is not None
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._local.connection = connection
+            self._reading.append(connection)
         return call(connection)
 
     # -- writes -----------------------------------------------------------------------------------------------
@@ -217,10 +236,36 @@ class SqliteDatabase:
             group = self._take_group()
             finished = self._commit(connection, group)
             with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-                self._loop.call_soon_threadsafe(_finish, self._loop, finished)
+                self._loop.call_soon_threadsafe(self._take_finished, finished)
             checkpointer.look(connection)
         checkpointer.stop()
         connection.close()
+
+    def _take_finished(self, finished: "list[_Finished]") -> None:
+        """On the loop: a group is done. Its callbacks run behind those of the groups before it."""
+        self._finished += finished
+        if not self._is_finishing:
+            self._is_finishing = True
+            self._finish()
+
+    def _finish(self) -> None:
+        """Calls back for a slice, then lets the loop breathe; the order of the calls is kept."""
+        assert self._loop is not None
+        left = _FINISH_SLICE
+        while self._finished and left:
+            call, items, results = self._finished.popleft()
+            if len(items) > left:
+                self._finished.appendleft((call, items[left:], results[left:]))
+                items, results = items[:left], results[:left]
+            left -= len(items)
+            for item, result in zip(items, results, strict=True):
+                try:
+                    call(item, result)
+                except Exception:
+                    log.exception("what a commit led to failed; the others of its group go on")
+        self._is_finishing = bool(self._finished)
+        if self._is_finishing:
+            self._loop.call_soon(self._finish)
 
     def _take_group(self) -> dict[Stage[Any, Any], list[Any]]:
         group: dict[Stage[Any, Any], list[Any]] = {}
@@ -244,13 +289,14 @@ class SqliteDatabase:
             for stage, items in group.items():
                 finished += _run_stage(connection, stage, items)
             connection.exec_driver_sql("COMMIT")
-        except DBAPIError as error:
+        except Exception as error:  # the root of the writer's thread: whatever it is, the next group is tried
             with contextlib.suppress(DBAPIError):
                 connection.exec_driver_sql("ROLLBACK")
+            cause = error.orig if isinstance(error, DBAPIError) else error
             if self.is_writable:
-                log.error("the store does not take writes: %s", error.orig)
+                log.error("the store does not take writes: %s", cause, exc_info=not isinstance(error, DBAPIError))
             self.is_writable = False
-            failure = StoreUnavailable(f"commit failed: {error.orig}")
+            failure = StoreUnavailable(f"commit failed: {cause}")
             return [(stage.fail, items, [failure] * len(items)) for stage, items in group.items()]
         if not self.is_writable:
             log.warning("the store takes writes again")
@@ -317,21 +363,6 @@ def _is_engine_failure(error: DBAPIError) -> bool:
             "SQLITE_NOMEM",
         )
     )
-
-
-def _finish(loop: asyncio.AbstractEventLoop, finished: list[_Finished]) -> None:
-    """Calls back for a slice, then lets the loop breathe; the order of the calls is kept."""
-    left = _FINISH_SLICE
-    while finished:
-        call, items, results = finished[0]
-        for item, result in zip(items[:left], results[:left], strict=True):
-            call(item, result)
-        if len(items) > left:
-            finished[0] = (call, items[left:], results[left:])
-            loop.call_soon(_finish, loop, finished)
-            return
-        left -= len(items)
-        finished.pop(0)
 
 
 class _Checkpointer:

@@ -44,6 +44,10 @@ ENVELOPE_BYTES = 512
 _Commit = tuple[Envelope, CommitCallback]
 
 
+class _InboxFull(Exception):
+    """A message of the group is refused: its receiver is online, and as many wait for it as may."""
+
+
 class SqlMessageStore:
     """ports.messages.MessageStore on one database."""
 
@@ -89,8 +93,9 @@ class SqlMessageStore:
         self._hints.update(outcome.receivers)
         done(envelope, outcome)
 
-    def _refused(self, item: _Commit, _error: Exception) -> None:
-        self._committed(item, Committed(Status.NOT_DURABLE))
+    def _refused(self, item: _Commit, error: Exception) -> None:
+        is_full = isinstance(error, _InboxFull)
+        self._committed(item, Committed(Status.OVERLOADED if is_full else Status.NOT_DURABLE))
 
     def _receipt_refused(self, receipt: Receipt, _error: Exception) -> None:
         """A receipt that is lost means a repeat, which devices drop: nothing is kept for it."""
@@ -130,7 +135,7 @@ class SqlMessageStore:
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if envelope.collapse_key and outcome.receivers:
                 self._collapse(connection, envelope, outcome, first, outcomes, now_ms)
-        self._bound(connection, envelopes, outcomes, inbox, first, now_ms)
+        self._bound(connection, envelopes, inbox, now_ms)
         return outcomes
 
     def _collapse(
@@ -156,15 +161,13 @@ class SqlMessageStore:
                     outcomes[seq - first] = Committed(old.status, old.seq, left)
 
     def _bound(
-        self,
-        connection: Connection,
-        envelopes: list[Envelope],
-        outcomes: list[Committed],
-        inbox: list[tuple[int, int, int]],
-        first: int,
-        now_ms: int,
+        self, connection: Connection, envelopes: list[Envelope], inbox: list[tuple[int, int, int]], now_ms: int
     ) -> None:
-        """Keeps every inbox within its bound: newest refused where a session is there, else oldest missed."""
+        """Keeps every inbox within its bound: refuses where a session is there, else the oldest are missed.
+
+        A refusal leaves no trace of the message, neither a repeat in the same group that counts as known, nor an
+        older one that it replaced. So it undoes the group, which is done again in parts until it stands alone.
+        """
         receivers = {device_no for device_no, _, _ in inbox}
         overfull = bulk.select_in(connection, _OVERFULL + str(self._max_inbox), receivers)
         for device_no, _ in overfull:
@@ -175,15 +178,11 @@ class SqlMessageStore:
             count: int = connection.exec_driver_sql(
                 "SELECT COUNT(*) FROM inbox WHERE device_no = ?", (device_no,)
             ).scalar_one()
-            for index in range(len(outcomes) - 1, -1, -1):
-                if count <= self._max_inbox:
-                    break
-                if envelopes[index].online and device_no in outcomes[index].receivers:
-                    _forget(connection, first + index, outcomes[index].receivers)
-                    outcomes[index] = Committed(Status.OVERLOADED)
-                    count -= 1
-            if count > self._max_inbox:
-                _miss_oldest(connection, device_no, count - self._max_inbox, now_ms)
+            if count <= self._max_inbox:
+                continue
+            if any(device_no in envelope.online for envelope in envelopes):
+                raise _InboxFull
+            _miss_oldest(connection, device_no, count - self._max_inbox, now_ms)
 
     # -- reads ------------------------------------------------------------------------------------------------
 
@@ -261,12 +260,6 @@ def _subtract_missed(connection: Connection, told: list[tuple[int, int]]) -> lis
             "UPDATE devices SET missed = MAX(missed - ?, 0) WHERE device_no = ?", (count, device_no)
         )
     return [None] * len(told)
-
-
-def _forget(connection: Connection, seq: int, receivers: tuple[int, ...]) -> None:
-    """Undoes a message that is refused: it is not remembered."""
-    bulk.execute(connection, _DELETE_INBOX, [(device_no, seq) for device_no in receivers])
-    connection.exec_driver_sql("DELETE FROM messages WHERE seq = ?", (seq,))
 
 
 def _miss_oldest(connection: Connection, device_no: int, count: int, now_ms: int) -> None:

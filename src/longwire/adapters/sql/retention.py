@@ -5,6 +5,7 @@ and at most ``STEP_ROWS`` rows; steps follow one another at a pace, faster while
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,10 +103,12 @@ class Sweeper:
         return len(old)
 
     def _old_uplink(self, connection: Connection, now_ms: int) -> int:
+        """From the log's beginning: a replayed dead letter stands at the end, older than what is before it."""
         oldest = connection.exec_driver_sql(
             'SELECT "offset", sent_at_ms FROM uplink ORDER BY "offset" LIMIT ?', (STEP_ROWS,)
         ).fetchall()
-        old = [offset for offset, sent_at_ms in oldest if sent_at_ms < now_ms - self._retention.uplink_ms]
+        before_ms = now_ms - self._retention.uplink_ms
+        old = [offset for offset, _ in itertools.takewhile(lambda row: row[1] < before_ms, oldest)]
         return _delete_uplink(connection, old)
 
     def _large_uplink(self, connection: Connection, _now_ms: int) -> int:

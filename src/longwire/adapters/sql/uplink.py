@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
@@ -10,7 +12,7 @@ from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.messages import ENVELOPE_BYTES
 from longwire.clock import Clock
 from longwire.model import UplinkRecord
-from longwire.ports.uplink import AppendCallback
+from longwire.ports.uplink import AppendCallback, DeadLetter
 from longwire.reasons import Status
 
 _COLUMNS = 'device_no, device_id, message_id, kind, payload, sent_at_ms, trace, "offset"'
@@ -27,6 +29,16 @@ _BURY = (
     "INSERT INTO dead_letters (device_no, device_id, message_id, kind, payload, sent_at_ms, trace,"
     ' "offset", consumer, error, buried_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
 )
+_LETTER = (
+    "SELECT letter_no, consumer, error, buried_at_ms, replayed_at_ms, device_no, device_id, message_id, kind,"
+    ' payload, sent_at_ms, trace, "offset" FROM dead_letters'
+)
+_LETTERS = f"{_LETTER} WHERE letter_no < ? ORDER BY letter_no DESC LIMIT ?"
+_ONE_LETTER = f"{_LETTER} WHERE letter_no = ?"
+# What a device sent is in the log once (uq_uplink_device_message): the record moves to the end.
+_TAKE_OUT = "DELETE FROM uplink WHERE device_no = ? AND message_id = ?"
+_REPLAYED = "UPDATE dead_letters SET replayed_at_ms = ? WHERE letter_no = ?"
+_NEWEST = 1 << 62
 _MAX_ERROR_CHARACTERS = 4_000
 
 _Append = tuple[UplinkRecord, AppendCallback]
@@ -46,7 +58,7 @@ def _row(record: UplinkRecord) -> tuple[object, ...]:
 
 
 class SqlUplinkLog:
-    """ports.uplink.UplinkLog on one database."""
+    """ports.uplink.UplinkLog and ports.uplink.DeadLetters on one database."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
         self._database = database
@@ -88,6 +100,32 @@ class SqlUplinkLog:
         buried = (*_row(record), consumer, error[:_MAX_ERROR_CHARACTERS], self._clock.now_ms())
         await self._database.write(lambda c: c.exec_driver_sql(_BURY, buried).close())
 
+    async def dead_letters(self, after: int, limit: int) -> Sequence[DeadLetter]:
+        values = (after or _NEWEST, limit)
+        return await self._database.read(lambda c: [_letter_of(row) for row in c.exec_driver_sql(_LETTERS, values)])
+
+    async def dead_letter(self, letter_no: int) -> DeadLetter | None:
+        return await self._database.read(lambda c: _find_letter(c, letter_no))
+
+    async def replay(self, letter_no: int) -> DeadLetter | None:
+        now_ms = self._clock.now_ms()
+        letter = await self._database.write(lambda c: self._replay(c, letter_no, now_ms))
+        self._grown.set()
+        return letter
+
+    def _replay(self, connection: Connection, letter_no: int, now_ms: int) -> DeadLetter | None:
+        letter = _find_letter(connection, letter_no)
+        if letter is None or letter.replayed_at_ms is not None:
+            return letter
+        record = letter.record
+        connection.exec_driver_sql(_TAKE_OUT, (record.device_no, record.message_id)).close()
+        # On the writer's thread, which alone gives offsets.
+        row = (*_row(record)[:-1], self._next_offset)
+        self._next_offset += 1
+        bulk.execute(connection, _INSERT, [row])
+        connection.exec_driver_sql(_REPLAYED, (now_ms, letter_no)).close()
+        return replace(letter, replayed_at_ms=now_ms)
+
     def _appended(self, item: _Append, status: Status) -> None:
         record, done = item
         self.queued_bytes -= len(record.payload) + ENVELOPE_BYTES
@@ -123,3 +161,13 @@ def _last_offset(connection: Connection) -> int:
 
 def _read(connection: Connection, after: int, limit: int) -> list[UplinkRecord]:
     return [UplinkRecord(*row) for row in connection.exec_driver_sql(_READ, (after, limit))]
+
+
+def _find_letter(connection: Connection, letter_no: int) -> DeadLetter | None:
+    row = connection.exec_driver_sql(_ONE_LETTER, (letter_no,)).one_or_none()
+    return None if row is None else _letter_of(row)
+
+
+def _letter_of(row: Sequence[Any]) -> DeadLetter:
+    letter_no, consumer, error, buried_at_ms, replayed_at_ms, *record = row
+    return DeadLetter(letter_no, consumer, UplinkRecord(*record), error, buried_at_ms, replayed_at_ms)
