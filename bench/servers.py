@@ -126,6 +126,9 @@ class Longwire(Server):
             return None
         return "the `longwire` command is not in this environment: pip install -e ."
 
+    def offers_tls(self) -> bool:
+        return shutil.which("openssl") is not None
+
     def version(self) -> str:
         told = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=False)
         return told.stdout.strip()
@@ -163,12 +166,16 @@ class Longwire(Server):
         if self._seed is not None and not data.exists():
             shutil.copytree(self._seed, data)
         command = [self._program, "dev", "--data", data, "--port", ports[0], "--http-port", ports[1]]
+        if tls:
+            certificate, key = make_certificate(folder)
+            command += ["--certificate", certificate, "--certificate-key", key, "--tls-port", ports[2]]
         return Launch(
             [str(word) for word in command],
             protocol,
-            ports[0],
+            ports[2] if tls else ports[0],
             tokens=data / TOKENS,
             http_url=f"http://127.0.0.1:{ports[1]}",
+            is_tls=tls,
         )
 
 
