@@ -19,10 +19,12 @@ async def main(address: str, state: str, what: str, count: str = "0") -> None:
 
             @device.on()
             def got(message: Message) -> None:
-                print("got", message.text(), flush=True)
+                sys.stdout.write(f"got {message.text()}\n")
+                sys.stdout.flush()
 
             await asyncio.Event().wait()
-        print("done", flush=True)
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from client_fake_node import Backend, FakeNode
 from client_manual_time import ManualTimers
 
-from longwire.client import Device
+from longwire.client import Device, OutboxLimits
 
 
 @pytest.fixture
@@ -52,9 +52,10 @@ async def devices() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 def make_device(node: FakeNode, clock: ManualTimers) -> Callable[..., Device]:
-    """A device with a token for the fake node, on the manual clock."""
+    """A device with a token for the fake node, on the manual clock, as fast as it can."""
 
     def make(device_id: str = "d-1", **settings: object) -> Device:
+        settings.setdefault("outbox", OutboxLimits(per_s=0))
         settings = {"token": "t0k", "address": node.address, "timers": clock, "rng": Random(1)} | settings
         return Device(device_id=device_id, **settings)
 

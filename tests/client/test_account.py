@@ -66,6 +66,17 @@ async def test_a_device_registers_and_goes_to_the_node_it_is_told(
     assert node.connects == [Connect("token-1", "d-1", 60, "linux", "2.1")]
 
 
+async def test_a_device_registers_with_its_users_credentials_in_place_of_the_secret(
+    api: FakeApi, register: MakeDevice
+) -> None:
+    async with register(app_secret="", credentials="alice:pw") as device:
+        assert device.state is State.CONNECTED
+    assert "proof" not in api.bodies[0]
+    with pytest.raises(DeviceStopped):
+        async with register("d-2", app_secret="", credentials="mallory:pw"):
+            pass
+
+
 async def test_a_reconnect_asks_for_a_node_with_the_token_it_has(
     api: FakeApi, node: FakeNode, register: MakeDevice, clock: ManualTimers
 ) -> None:
@@ -171,7 +182,7 @@ async def test_the_backoff_that_the_api_asks_for_is_followed(
             await clock.advance(wait_s - 0.5)
             assert len(node.connects) == connects
             await clock.advance(0.6)
-            await until(lambda: len(node.connects) == connects + 1)
+            await until(lambda seen=connects: len(node.connects) == seen + 1)
 
 
 async def test_an_expired_token_is_replaced_with_the_refresh_token(
@@ -308,6 +319,7 @@ async def test_a_renewed_token_is_kept_in_place_of_the_one_it_grew_from(
         {"device_id": "d-1", "address": "http://localhost", "token": "t"},
         {"device_id": "d-1", "address": "localhost:port", "token": "t"},
         {"device_id": "d-1", "http_url": "http://api"},
+        {"device_id": "d-1", "http_url": "api:7380", "token": "t"},
         {"device_id": "d-1", "address": "localhost:1", "token": "t", "transport": "mqtt"},
     ],
 )

@@ -109,7 +109,7 @@ async def test_methods_answer_with_what_they_return(node: FakeNode, make_device:
         return {"ok": True}
 
     @device.method("echo")
-    def echo(data):  # noqa: ANN001, ANN202
+    def echo(data):
         return data
 
     @device.method("nothing")

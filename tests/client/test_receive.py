@@ -81,10 +81,14 @@ async def test_an_exception_that_leaves_the_block_leaves_the_message_unacknowled
     node: FakeNode, make_device: MakeDevice
 ) -> None:
     node.backend.push("d-1", push(1))
-    with pytest.raises(KeyError):
+
+    async def fail() -> None:
         async with make_device() as device:
             async for _ in device:
                 raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
     await until(lambda: node.link.is_lost)
     assert node.backend.inboxes["d-1"] == [push(1)]
 
@@ -137,7 +141,7 @@ async def test_a_cancelled_receive_loses_nothing(node: FakeNode, make_device: Ma
         other = asyncio.ensure_future(device.receive())
         await settle()
         node.backend.push("d-1", push(1))
-        while not device._inbox._for_tasks:
+        while not device._inbox._for_tasks:  # noqa: ASYNC110 - to the very turn of the loop
             await asyncio.sleep(0)
         reading.cancel()  # it was woken, and did not come to take the message
         assert (await other).text() == "1"

@@ -85,7 +85,7 @@ async def test_failures_in_a_row_back_off_with_full_jitter_up_to_two_minutes(
     async with make_device(rng=Highest()):
         waits = []
         for attempt in range(9):
-            await until(lambda: len(node.connects) == attempt + 1)
+            await until(lambda seen=attempt: len(node.connects) == seen + 1)
             await settle()
             waits.append(round(clock.delays[0]))
             await clock.advance(waits[-1])
@@ -354,7 +354,7 @@ async def test_ping_goes_out_when_nothing_else_did_for_the_interval_that_the_nod
         assert node.link.of(Ping) == []
         for pings in range(1, 4):
             await clock.advance(20)
-            await until(lambda: len(node.link.of(Ping)) == pings)
+            await until(lambda seen=pings: len(node.link.of(Ping)) == seen)
 
 
 async def test_a_device_that_sends_does_not_ping(node: FakeNode, make_device: MakeDevice, clock: ManualTimers) -> None:
@@ -466,6 +466,7 @@ async def test_missed_is_what_connected_told(node: FakeNode, make_device: MakeDe
     node.terms["missed"] = 7
     async with make_device() as device:
         assert device.missed == 7
+        await until(lambda: node.link.of(Ping))  # a frame, so that the node does not tell it again
         assert device.session_id == "s1"
 
 
@@ -517,3 +518,23 @@ async def test_an_idle_device_is_one_task_and_two_timers(
         await settle()
         assert len(asyncio.all_tasks() - before) == 1
         assert len([delay for delay in clock.delays if delay > 1]) <= 3
+
+
+async def test_a_watcher_that_raises_is_reported_and_stops_nothing(
+    node: FakeNode, make_device: MakeDevice, clock: ManualTimers
+) -> None:
+    errors: list[Exception] = []
+
+    def refuse(what: object) -> None:
+        errors.append(KeyError(what))
+        raise errors[-1]
+
+    device = make_device(on_error=refuse)
+    remove = device.on_state(refuse)
+    async with device:
+        assert device.state is State.CONNECTED
+        assert len(errors) == 4  # twice from the watcher, and twice from on_error itself
+        remove()
+        node.link.drop()
+        await until(lambda: device.state is State.WAITING)
+        assert len(errors) == 4

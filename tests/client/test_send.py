@@ -19,7 +19,6 @@ from longwire.client import (
     OutboxFull,
     OutboxLimits,
     Overloaded,
-    RateLimited,
     Refused,
     SendTimeout,
     TooLarge,
@@ -328,10 +327,14 @@ async def test_without_receipt_nothing_piles_up_where_the_node_does_not_read(
 ) -> None:
     async with make_device() as device:
         node.link.transport.pause_reading()
-        with pytest.raises(Overloaded):
+
+        async def flood() -> None:
             for _ in range(1_000):
                 await device.send("", b"x" * 60_000, receipt=False)
                 await asyncio.sleep(0)
+
+        with pytest.raises(Overloaded):
+            await flood()
         node.link.transport.resume_reading()
 
 

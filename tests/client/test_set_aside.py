@@ -115,7 +115,7 @@ async def test_a_fault_that_no_message_caused_sets_nothing_aside_and_triples_the
             await clock.advance(wait_s - 1)
             assert len(node.connects) == connects
             await clock.advance(1.1)
-            await until(lambda: len(node.connects) == connects + 1)
+            await until(lambda seen=connects: len(node.connects) == seen + 1)
         node.on_connect = lambda connect: None
         await clock.advance(3_601)
         await until(lambda: device.state is State.CONNECTED)

@@ -257,16 +257,13 @@ async def test_a_file_that_is_no_state_is_refused_by_name(
 async def test_a_full_disk_fails_the_send_and_the_device_goes_on(
     node: FakeNode, make_device: MakeDevice, tmp_path: Path
 ) -> None:
-    errors: list[Exception] = []
-    async with make_device(state=tmp_path / "d-1.db", on_error=errors.append) as device:
+    async with make_device(state=tmp_path / "d-1.db") as device:
         database = device._storage._database
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StateError, match="full"):
             await device.send("", b"x" * 50_000)
         assert device.unsent == 0
-        # A message that came is given and acknowledged all the same: the disk owes it no favour.
-        device.on()(lambda message: None)
         database.execute("PRAGMA max_page_count = 1000000")
         await device.send("", b"x" * 50_000)
         assert device.state is State.CONNECTED
@@ -288,3 +285,27 @@ async def test_the_outbox_takes_messages_while_the_node_is_away_and_a_timeout_le
     async with make_device(state=path) as device:
         await device.drained()
     assert node.backend.payloads() == [b"x"]
+
+
+async def test_a_message_is_given_and_acknowledged_although_its_name_does_not_fit_on_the_disk(
+    node: FakeNode, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    errors: list[Exception] = []
+    got: list[str] = []
+    async with make_device(state=tmp_path / "d-1.db", on_error=errors.append) as device:
+        device.on()(lambda message: got.append(message.text()))
+        await until(lambda: device._storage._commit is None)
+        commit = device._storage._transact
+
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        device._storage._transact = full
+        node.forgets_acks = True
+        node.backend.push("d-1", Push(b"i" * 16, "chat", "", b"x", 1))
+        await until(lambda: len(node.link.acked) == 1)
+        node.link.deliver(Push(b"i" * 16, "chat", "", b"x", 1))
+        await until(lambda: len(node.link.acked) == 2)
+        device._storage._transact = commit
+    assert got == ["x"]
+    assert isinstance(errors[0], StateError)

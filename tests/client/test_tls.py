@@ -1,6 +1,6 @@
 """TLS on the device port, and where a node is to be reached."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import Callable
@@ -27,15 +27,15 @@ def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's context with a certificate for 127.0.0.1, and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         .sign(key, hashes.SHA256())
     )
@@ -53,9 +53,11 @@ async def test_a_device_speaks_tls_over_either_transport(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], make_device: MakeDevice, backend: Backend, transport: str
 ) -> None:
     server, client = contexts
-    async with FakeNode(backend, tls=server) as node:
-        async with make_device(transport=transport, address=node.address, tls=client) as device:
-            await device.send("", b"x" * 50_000)
+    async with (
+        FakeNode(backend, tls=server) as node,
+        make_device(transport=transport, address=node.address, tls=client) as device,
+    ):
+        await device.send("", b"x" * 50_000)
     assert len(backend.accepted[0].payload) == 50_000
 
 

@@ -61,7 +61,7 @@ from longwire.client.message import Message as Message
 from longwire.client.message import Reply as Reply
 from longwire.client.message import SendResult as SendResult
 from longwire.client.message import SetAsideMessage as SetAsideMessage
-from longwire.client.outbox import OutboxLimits as OutboxLimits
+from longwire.client.outbox_limits import OutboxLimits as OutboxLimits
 from longwire.client.state import Closed as Closed
 from longwire.client.state import State as State
 from longwire.reasons import CloseCode as CloseCode

@@ -13,11 +13,12 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from asyncio import Future, get_running_loop
+from asyncio import Future, Semaphore, get_running_loop
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import httpx
 import msgspec
@@ -29,8 +30,11 @@ from longwire.client.timers import Timers
 
 T = TypeVar("T")
 
-# The pool's own queue has no deadline: two thousand devices may share one client of a hundred connections.
 _HTTP_TIMEOUT = httpx.Timeout(10.0, pool=None)
+# The pool of httpx looks through all who wait at each event: two thousand devices that share a client would
+# hold the loop for minutes. They queue here instead, and the connections are kept alive.
+_CALLS_AT_A_TIME = 16
+_turns: WeakKeyDictionary[httpx.AsyncClient, Semaphore] = WeakKeyDictionary()
 _SKEW_WORTH_MENDING_MS = 30_000
 
 
@@ -155,6 +159,7 @@ class HttpAccount:
         *,
         app_key: str,
         app_secret: str,
+        credentials: str,
         token: str,
         about: Mapping[str, str],
         storage: Storage,
@@ -167,6 +172,7 @@ class HttpAccount:
         self._device_id = device_id
         self._app_key = app_key
         self._app_secret = app_secret
+        self._credentials = credentials
         self._about = dict(about)
         self._storage = storage
         self._timers = timers
@@ -207,7 +213,7 @@ class HttpAccount:
         self.token = ""
         self._expires_at_ms = 0
         self._storage.keep("token", "")
-        return bool(self._refresh_token or self._app_secret)
+        return bool(self._refresh_token or self._app_secret or self._credentials)
 
     def use_token(self, token: str) -> None:
         self.token = token
@@ -235,8 +241,8 @@ class HttpAccount:
             if answer.status_code != httpx.codes.UNAUTHORIZED:
                 return await self._take(_decode(_expect(answer), _LogIn))
             self._refresh_token = ""
-        if not self._app_secret:
-            raise CredentialsRefused("the token was refused and there is no app secret to register with")
+        if not self._app_secret and not self._credentials:
+            raise CredentialsRefused("the token was refused and there is nothing to register with")
         answer = await self._register()
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._set_clock(answer):
             answer = await self._register()
@@ -252,9 +258,12 @@ class HttpAccount:
             "device_id": self._device_id,
             "ts_ms": ts_ms,
             "nonce": nonce,
-            "proof": proof(self._app_secret, self._device_id, ts_ms, nonce),
             **self._about,
         }
+        if self._app_secret:
+            body["proof"] = proof(self._app_secret, self._device_id, ts_ms, nonce)
+        if self._credentials:
+            body["credentials"] = self._credentials
         if self._refresh_token:
             body["refresh_token"] = self._refresh_token
         return await self._call("POST", "register", json=body)
@@ -294,9 +303,10 @@ class HttpAccount:
         headers = {"Authorization": f"Bearer {self.token}"} if method == "GET" else None
         url = f"{self._base_url}/device/v1/{path}"
         try:
-            answer = await self._http.request(
-                method, url, json=json, params=params, headers=headers, timeout=_HTTP_TIMEOUT
-            )
+            async with _turns.setdefault(self._http, Semaphore(_CALLS_AT_A_TIME)):
+                answer = await self._http.request(
+                    method, url, json=json, params=params, headers=headers, timeout=_HTTP_TIMEOUT
+                )
         except httpx.HTTPError as error:
             raise _Unanswered(f"{method} {url}: {error or type(error).__name__}") from error
         if answer.status_code >= 500 and answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:

@@ -31,6 +31,7 @@ def make_account(
     *,
     app_key: str,
     app_secret: str,
+    credentials: str,
     token: str,
     address: str | None,
     about: Mapping[str, str],
@@ -44,14 +45,17 @@ def make_account(
         return GivenAccount(token, parse_address(address), storage, timers)
     if http_url is None or http is None:
         raise LocalProtocolError("neither http_url nor address")
-    if not token and not (app_key and app_secret):
-        raise LocalProtocolError("neither app_key and app_secret nor a token")
+    if not http_url.startswith(("http://", "https://")):
+        raise LocalProtocolError(f"http_url {http_url!r} does not begin with http:// or https://")
+    if not token and not (app_key and (app_secret or credentials)):
+        raise LocalProtocolError("neither a token nor app_key with app_secret or credentials")
     return HttpAccount(
         http,
         http_url,
         device_id,
         app_key=app_key,
         app_secret=app_secret,
+        credentials=credentials,
         token=token,
         about={name: value for name, value in about.items() if value},
         storage=storage,

@@ -9,6 +9,7 @@ above all, is ignored.
 """
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from longwire.client.transport import connect
 from longwire.errors import LocalProtocolError
 from longwire.reasons import CloseCode
 from longwire.wire.packets import Connect, Connected, Move, Push, Received, Renewed, Reply, Request, Sent
+
+_log = logging.getLogger("longwire.client")
 
 _CREDENTIAL_CODES = frozenset((CloseCode.TOKEN_EXPIRED, CloseCode.BAD_CREDENTIALS))
 _FAULT_CODES = frozenset((CloseCode.PROTOCOL_ERROR, CloseCode.TOO_LARGE, CloseCode.UNSUPPORTED))
@@ -72,8 +75,8 @@ class Attachment:
         rng: random.Random,
         report: Callable[[Exception], None],
     ) -> None:
-        self.connected_as: Connected | None = None
-        """What the last CONNECTED said."""
+        self.connected_as = Connected("", 0, "", 0, 0, 0, 0)
+        """What the last CONNECTED said; before the first one, nothing."""
         self.last_close: Closed | None = None
         self.first_attempt = asyncio.Event()
         """Set once it is known how the first attempt went."""
@@ -121,6 +124,7 @@ class Attachment:
             delay_s = self._next_delay_s(end)
             self._watch.set(State.STOPPED if delay_s is None else State.WAITING)
             self.first_attempt.set()
+            _log.info("device %s: %s %s; next: %s", self._terms.device_id, end.code, end.reason, delay_s)
             if delay_s is None:
                 await self._stay_stopped(DeviceStopped(end.code, end.reason))
             else:
@@ -295,7 +299,7 @@ class Attachment:
         if renewed.token:
             self._account.renewed(renewed.token, renewed.expires_in_s)
 
-    def drained(self, session: Session) -> None:
+    def ready(self, session: Session) -> None:
         self._outbox.pump()
 
     def over(self, session: Session, end: End) -> None:

@@ -26,7 +26,8 @@ from longwire.client.message import (
     check_message,
     payload_bytes,
 )
-from longwire.client.outbox import Outbox, OutboxLimits
+from longwire.client.outbox import Outbox
+from longwire.client.outbox_limits import OutboxLimits
 from longwire.client.reports import Reports
 from longwire.client.session import Session
 from longwire.client.state import Closed, State, Watch
@@ -47,8 +48,9 @@ class Device:
     Entering opens the state and waits for the outcome of the first attempt to connect: a device that is
     offline is entered all the same and goes on trying; one whose credentials are refused raises DeviceStopped.
 
-    Either ``http_url`` with ``app_key`` and ``app_secret`` (registers itself) or with ``token``; or, for a
-    device that was provisioned, ``token`` and ``address`` (``host:port`` or a WebSocket URL) and no HTTP.
+    Either ``http_url`` with ``app_key`` and ``app_secret`` (registers itself; ``credentials`` go to the
+    application's own ``authenticate``, and may stand for the secret) or with ``token``; or, for a device that
+    was provisioned, ``token`` and ``address`` (``host:port`` or a WebSocket URL) and no HTTP.
 
     - ``transport``: ``"tcp"`` or ``"websocket"``.
     - ``tls``: a context, True for the platform's default one, False for none; by default as ``http_url``.
@@ -60,8 +62,7 @@ class Device:
     - ``on_sent``: told the outcome of messages that no ``send`` waits for: of an earlier process, or timed out.
     - ``timers``, ``rng``: time and chance, for tests.
 
-    All methods belong to the event loop in which the device was entered. Any number of tasks may send, ask and
-    iterate at once.
+    All methods belong to the event loop it was entered in; any number of tasks may send, ask, iterate at once.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Device:
         *,
         app_key: str = "",
         app_secret: str = "",
+        credentials: str = "",
         token: str = "",
         address: str | None = None,
         transport: str = "tcp",
@@ -108,14 +110,14 @@ class Device:
             device_id,
             app_key=app_key,
             app_secret=app_secret,
+            credentials=credentials,
             token=token,
             address=address,
             about={"platform": platform, "app_version": app_version},
             storage=self._storage,
             timers=self._timers,
         )
-        limits = outbox or OutboxLimits()
-        self._outbox = Outbox(self._storage, self._timers, rng, limits, self._reports.unclaimed)
+        self._outbox = Outbox(self._storage, self._timers, rng, outbox or OutboxLimits(), self._reports.unclaimed)
         self._inbox = Inbox(self._storage, report)
         self._calls = Calls(self._timers, report)
         terms = Terms(device_id, transport, context, heartbeat_s, platform, app_version, connect_timeout_s)
@@ -184,7 +186,7 @@ class Device:
         self._watch.set(State.CLOSED)
 
     def reconnect(self, token: str | None = None) -> None:
-        """Tries again after STOPPED, with this token where one is given. Nothing in any other state."""
+        """Tries again after STOPPED, with this token where one is given; nothing in any other state."""
         if self.state is State.STOPPED:
             self._attachment.reconnect(token)
 
@@ -237,6 +239,7 @@ class Device:
             raise Overloaded(Status.OVERLOADED, "the connection does not drain")
         check_size(packet, session.max_body_bytes)
         session.ask_other(packet)
+        self._outbox.pace.spend()
         return SendResult(Status.OK, packet.message_id, is_confirmed=False)
 
     async def drained(self, timeout_s: float | None = None) -> None:
@@ -271,6 +274,7 @@ class Device:
                 session = await self._session()
         except TimeoutError as error:
             raise RequestTimeout(f"no session within {timeout_s:g} s") from error
+        self._outbox.pace.spend()
         left_s = timeout_s - (self._timers.monotonic() - asked_at)
         return await self._calls.request(session, method, data, left_s)
 
@@ -338,20 +342,17 @@ class Device:
     @property
     def missed(self) -> int:
         """Messages that the node had to let go while this device was away, as the last CONNECTED told it."""
-        terms = self._attachment.connected_as
-        return terms.missed if terms is not None else 0
+        return self._attachment.connected_as.missed
 
     @property
     def node_id(self) -> str:
-        """The node of the last session; "" before the first one."""
-        terms = self._attachment.connected_as
-        return terms.node_id if terms is not None else ""
+        """The node of the last session; "" before the first."""
+        return self._attachment.connected_as.node_id
 
     @property
     def session_id(self) -> str:
         """The last session's id, as the node calls it; "" before the first one."""
-        terms = self._attachment.connected_as
-        return terms.session_id if terms is not None else ""
+        return self._attachment.connected_as.session_id
 
     @property
     def token(self) -> str:
@@ -374,14 +375,7 @@ class Device:
 
     def on_state(self, callback: Callable[[State], object]) -> Callable[[], None]:
         """Calls ``callback`` at each change; returns what ends that."""
-
-        def call(state: State) -> None:
-            try:
-                callback(state)
-            except Exception as error:  # noqa: BLE001 - the border to the application's function
-                self._reports.error(error)
-
-        return self._watch.add(call)
+        return self._watch.add(self._reports.guarded(callback))
 
     async def connected(self, timeout_s: float | None = None) -> None:
         """Waits for a session. Raises DeviceStopped, DeviceClosed, TimeoutError."""

@@ -20,12 +20,11 @@ _SURELY_ENOUGH_BYTES = 64
 class Entry:
     """A message of the outbox. Sorts by its place."""
 
-    __slots__ = ("attempts", "expires_at_ms", "is_stored", "is_written", "message", "outcome", "strikes", "waiters")
+    __slots__ = ("attempts", "expires_at_ms", "is_written", "message", "outcome", "strikes", "waiters")
 
-    def __init__(self, message: Stored, expires_at_ms: int, *, is_stored: bool) -> None:
+    def __init__(self, message: Stored, expires_at_ms: int) -> None:
         self.message = message
         self.expires_at_ms = expires_at_ms
-        self.is_stored = is_stored
         self.is_written = False
         """On the connection there is, and not answered."""
         self.outcome: Outcome | None = None

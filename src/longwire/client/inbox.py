@@ -148,7 +148,7 @@ class Inbox:
             self._taken(finished)
         while not self._for_tasks:
             if self._over is not None:
-                raise self._over
+                raise self._over.with_traceback(None)
             getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._getters.append(getter)
             try:

@@ -1,12 +1,14 @@
 """Messages on their way out: taken, kept, written in order, and kept again until SENT answers.
 
     take ─► storage ─► _ready ──pump──► _in_flight ──SENT──► 0, 1: done      10-12, 15-19: Refused
-                         ▲                  │ └── 13, 14, 20 ──► _holds ──after retry_after──► _ready
+                         ▲                  │ └── 13, 14, 20 ──after retry_after, one at a time──► _ready
                          └── connection ended ┘
 
 **Order.** Messages leave in the order in which ``take`` saw them, and again so on a new connection. One that
 is refused for now holds back those behind it: all of them after 13 and 20, those to the same target after 14.
-What was on its way already cannot be called back (``in_flight=1`` buys strict order with a round trip each).
+What was on its way by then cannot be called back, and may have been accepted: so ``Pace`` keeps 13 from
+occurring, and after any refusal messages go one at a time for a while. ``in_flight=1`` buys strict order for
+a round trip each.
 
 **Time.** A message is given up after its ``ttl_s``, counted from ``take``, or after ``max_age_s`` where it has
 none: a node remembers ids for a day, so a younger message may be repeated without harm. ``ttl_s`` 0 is now or
@@ -21,7 +23,6 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from longwire.client.entry import Entry, Outcome, check_size
 from longwire.client.errors import (
@@ -35,11 +36,13 @@ from longwire.client.errors import (
     refused,
 )
 from longwire.client.expiries import Expiries
-from longwire.client.holds import Holds
+from longwire.client.holds import Holds, Standstill
 from longwire.client.message import SendResult
+from longwire.client.outbox_limits import OutboxLimits
+from longwire.client.pace import Pace
 from longwire.client.session import End, Session
 from longwire.client.storage import Storage, Stored
-from longwire.client.timers import Deadline, Timers
+from longwire.client.timers import Deadline, Timer, Timers
 from longwire.limits import MAX_CLIENT_BODY_BYTES
 from longwire.reasons import CloseCode, Status
 from longwire.wire.packets import FLAG_RECEIPT, Sent
@@ -48,18 +51,7 @@ _RETRIED = frozenset((Status.RATE_LIMITED, Status.OVERLOADED, Status.NOT_DURABLE
 _FAULTS = frozenset((CloseCode.PROTOCOL_ERROR, CloseCode.TOO_LARGE, CloseCode.UNSUPPORTED))
 _MAX_STRIKES = 3
 _MAX_ASIDE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxLimits:
-    """Bounds of the outbox; beyond the first two ``send`` raises OutboxFull."""
-
-    max_messages: int = 10_000
-    max_bytes: int = 64 << 20
-    max_age_s: int = 86_400
-    in_flight: int = 256
-    """Messages written and not answered at a time, at most."""
-    in_flight_bytes: int = 1 << 20
+_LEAST_PAUSE_S = 0.01
 
 
 class Outbox:
@@ -90,6 +82,10 @@ class Outbox:
         self._in_flight: dict[int, Entry] = {}
         self._in_flight_bytes = 0
         self._holds = Holds(timers, rng, self._release)
+        self.pace = Pace(timers, limits.per_s, limits.burst)
+        """Counts every frame that the node's rate limit counts."""
+        self._standstill = Standstill(timers, rng, self._release)
+        self._pump_timer: Timer | None = None
         self._expiries = Expiries(timers, self._expire)
         self._suspects: set[bytes] = set()
         self._session: Session | None = None
@@ -108,7 +104,7 @@ class Outbox:
             if message.why_aside:
                 self.aside[message.message_id] = message
             else:
-                self._ready.append(self._add(message, is_stored=True))
+                self._ready.append(self._add(message))
 
     def take(self, message_id: bytes, to: str, kind: str, payload: bytes, ttl_s: int, collapse_key: str) -> Entry:
         """Takes a message, or finds the one of this id that is here already.
@@ -116,7 +112,7 @@ class Outbox:
         Raises what ``stop`` was given, OutboxFull, TooLarge, SetAside, and Offline for ttl_s 0 out of session.
         """
         if self._stopped is not None:
-            raise self._stopped
+            raise self._stopped.with_traceback(None)
         known = self._entries.get(message_id)
         if known is not None:
             return known
@@ -132,7 +128,7 @@ class Outbox:
         message = Stored(self._seq + 1, message_id, to, kind, payload, ttl_s, collapse_key, self._timers.now_ms())
         check_size(message, self.max_body_bytes)
         self._seq += 1
-        entry = self._add(message, is_stored=False)
+        entry = self._add(message)
         if ttl_s == 0:
             self._storage.mark(lambda error: self._stored(entry, error))
         else:
@@ -159,7 +155,7 @@ class Outbox:
     async def drained(self) -> None:
         """Waits until nothing is in the outbox but what is set aside. Raises what ``stop`` was given."""
         if self._stopped is not None:
-            raise self._stopped
+            raise self._stopped.with_traceback(None)
         if self._entries:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._empty_waiters.append(waiter)
@@ -182,7 +178,7 @@ class Outbox:
             return False
         message.why_aside = ""
         message.taken_at_ms = self._timers.now_ms()
-        entry = self._add(message, is_stored=False)
+        entry = self._add(message)
         self._storage.put(message, lambda error: self._stored(entry, error))
         return True
 
@@ -205,12 +201,16 @@ class Outbox:
         self.stop(error)
         self._holds.clear()
         self._expiries.clear()
+        self._standstill.clear()
+        if self._pump_timer is not None:
+            self._pump_timer.cancel()
 
     # The connection's side.
 
     def attach(self, session: Session) -> None:
         """From now on messages go out on this session, those that were not answered first."""
         self._session = session
+        self.pace.begin()
         self.max_body_bytes = min(session.max_body_bytes, MAX_CLIENT_BODY_BYTES)
         self._take_back()
         self.pump()
@@ -227,7 +227,7 @@ class Outbox:
             self._resolve(entry, Offline(Status.OFFLINE, "connection lost, and ttl_s 0 is now or never"))
 
     def answered(self, session: Session, correlation: int, sent: Sent) -> None:
-        """SENT has come."""
+        """SENT has come. ``pump`` follows once all that came with it is known, refusals above all."""
         entry = self._in_flight.pop(correlation, None) if session is self._session else None
         if entry is None:
             return
@@ -239,28 +239,30 @@ class Outbox:
             if sent.status <= Status.DUPLICATE:
                 self._resolve(entry, SendResult(Status(sent.status), message.message_id, sent.detail))
             elif sent.status in _RETRIED and message.ttl_s != 0:
-                entry.attempts += 1
-                target = message.to if sent.status == Status.OVERLOADED else None
-                self._holds.hold(target, entry, sent.retry_after_ms)
+                self._refuse(entry, sent)
             else:
                 self._resolve(entry, refused(sent.status, sent.detail, sent.retry_after_ms))
-        self.pump()
 
     def pump(self) -> None:
         """Writes what may be written now."""
         limits = self._limits
-        most = 1 if self._suspects else limits.in_flight
         while (
             self._ready
             and (session := self._session) is not None
             and session.is_writable
-            and len(self._in_flight) < most
+            and len(self._in_flight) < (1 if self._suspects or self._standstill.is_careful else limits.in_flight)
             and self._in_flight_bytes < limits.in_flight_bytes
-            and not self._holds.holds_all
+            and not self._standstill.is_on
         ):
             entry = self._ready.popleft()
-            if entry.is_over or self._holds.keep(entry.message.to, entry) or self._is_expired(entry):
+            if entry.is_over or self._holds.keep(entry) or self._is_expired(entry):
                 continue
+            wait_s = self.pace.wait_s()
+            if wait_s > 0:
+                self._ready.appendleft(entry)
+                if self._pump_timer is None:
+                    self._pump_timer = self._timers.call_later(max(wait_s, _LEAST_PAUSE_S), self._pump_again)
+                return
             try:
                 check_size(entry.message, self.max_body_bytes)
             except ClientError as error:
@@ -270,17 +272,32 @@ class Outbox:
             if correlation == 0:
                 self._ready.appendleft(entry)
                 return
+            self.pace.spend()
             entry.is_written = True
             self._in_flight[correlation] = entry
             self._in_flight_bytes += len(entry.message.payload)
 
     # Within.
 
-    def _add(self, message: Stored, *, is_stored: bool) -> Entry:
+    def _pump_again(self) -> None:
+        self._pump_timer = None
+        self.pump()
+
+    def _refuse(self, entry: Entry, sent: Sent) -> None:
+        """13, 14, 20: the message waits, and those whose order it is part of wait behind it."""
+        entry.attempts += 1
+        if sent.status == Status.OVERLOADED:
+            self._holds.hold(entry, sent.retry_after_ms)
+            return
+        if sent.status == Status.RATE_LIMITED:
+            self.pace.refused()
+        self._standstill.hold(entry, sent.retry_after_ms)
+
+    def _add(self, message: Stored) -> Entry:
         age_s = message.ttl_s if message.ttl_s > 0 else self._limits.max_age_s
         # A message that a former process took in our future was stamped by a clock that was wrong.
         expires_at_ms = min(message.taken_at_ms, self._timers.now_ms()) + age_s * 1000
-        entry = Entry(message, expires_at_ms, is_stored=is_stored)
+        entry = Entry(message, expires_at_ms)
         self._entries[message.message_id] = entry
         self._bytes += len(message.payload)
         self._expiries.add(entry, len(self._entries))
@@ -292,12 +309,13 @@ class Outbox:
         if isinstance(error, ClientError):
             self._resolve(entry, error)
             return
-        entry.is_stored = True
         self._release([entry])
 
     def _release(self, entries: list[Entry]) -> None:
         """These may go out, before all that was taken after them."""
-        if len(entries) == 1 and (not self._ready or self._ready[-1] < entries[0]):
+        if not entries:
+            pass
+        elif len(entries) == 1 and (not self._ready or self._ready[-1] < entries[0]):
             self._ready.append(entries[0])
         else:
             self._ready = deque(sorted([*entries, *self._ready]))
@@ -357,6 +375,8 @@ class Outbox:
         del self._entries[message.message_id]
         self._bytes -= len(message.payload)
         self._suspects.discard(message.message_id)
+        self._standstill.resolved()
+        self._holds.resolved(entry)
         if forget and message.ttl_s != 0:
             self._storage.remove(message.message_id)
         if not entry.tell(outcome):

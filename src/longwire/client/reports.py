@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from longwire.client.entry import Outcome
 from longwire.client.errors import ClientError
+
+T = TypeVar("T")
 
 _log = logging.getLogger("longwire.client")
 
@@ -32,6 +35,17 @@ class Reports:
                 self._on_error(error)
             except Exception:  # noqa: BLE001 - the border to the application's function
                 _log.exception("device %s: on_error failed", self._device_id)
+
+    def guarded(self, callback: Callable[[T], object]) -> Callable[[T], None]:
+        """``callback``, with what it raises reported."""
+
+        def call(value: T) -> None:
+            try:
+                callback(value)
+            except Exception as error:  # noqa: BLE001 - the border to the application's function
+                self.error(error)
+
+        return call
 
     def unclaimed(self, message_id: bytes, outcome: Outcome) -> None:
         """A message has an outcome, and no ``send`` waits for it."""

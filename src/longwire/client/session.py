@@ -70,8 +70,8 @@ class Host(Protocol):
 
     def renewed(self, session: "Session", renewed: Renewed) -> None: ...
 
-    def drained(self, session: "Session") -> None:
-        """The connection can be written to again."""
+    def ready(self, session: "Session") -> None:
+        """What one read brought is handled, or the connection has drained: more can be written."""
         ...
 
     def over(self, session: "Session", end: End) -> None:
@@ -181,6 +181,8 @@ class Session:
             if self.ended.done():
                 return
             self._handle(frame)
+        if self.is_live:
+            self._host.ready(self)
 
     def faulted(self, fault: RemoteProtocolError) -> None:
         if self.ended.done():
@@ -194,7 +196,7 @@ class Session:
 
     def writable(self) -> None:
         if self.is_live:
-            self._host.drained(self)
+            self._host.ready(self)
 
     def lost(self, error: Exception | None) -> None:
         self._end(End(0, f"connection lost: {error}" if error else "connection lost"))
@@ -244,6 +246,8 @@ class Session:
         self._plan_renewal(terms.token_expires_in_s)
         if not self.established.done():
             self.established.set_result(True)
+        if terms.missed:
+            self.ask(Ping())  # any frame of ours says that we were told, and the count is not told again
         self._host.connected(self, terms)
 
     def _confirm(self, correlation: int) -> None:
