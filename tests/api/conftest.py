@@ -19,6 +19,7 @@ from longwire.accounts.tokens import Tokens
 from longwire.adapters.embedded.registry import EmbeddedRegistry
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.api import ApiSettings, Services, Unready, create_api
 from longwire.model import Envelope, NodeInfo
 from longwire.reasons import CloseCode, Status
@@ -51,6 +52,7 @@ class Site:
         self.database = database
         self.store = SqlAccounts(database)
         self.clock = ManualClock()
+        self.uplink = SqlUplinkLog(database, self.clock)
         self.link = RecordingLink()
         self.registry = EmbeddedRegistry()
         self.unready: Unready | None = None
@@ -75,6 +77,7 @@ class Site:
                 placement=placement,
                 devices=Devices(self.store, self.clock, tokens, self.link),
                 api_keys=self.keys,
+                dead_letters=self.uplink,
                 readiness=lambda: self.unready,
                 settings=self.settings,
             )
@@ -106,6 +109,7 @@ class Site:
         return body | changed
 
     async def start(self) -> None:
+        await self.uplink.start()
         self.app = await self.apps.create()
         await self.registry.register(NODE)
 

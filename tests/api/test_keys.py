@@ -21,12 +21,15 @@ ROUTES = [
     ("POST", "/v1/keys", Scope.ADMIN),
     ("DELETE", "/v1/keys/key_00000000000000000000000000000000", Scope.ADMIN),
     ("GET", "/v1/limits", Scope.STATS_READ),
+    ("GET", "/v1/dead-letters", Scope.ADMIN),
+    ("GET", "/v1/dead-letters/ltr_1", Scope.ADMIN),
+    ("POST", "/v1/dead-letters/ltr_1/replay", Scope.ADMIN),
 ]
 
 
 def test_every_operators_route_is_in_the_list_above(site) -> None:
     paths = {
-        (method, route.path.format(device_id="d", key_id="key_" + "0" * 32))
+        (method, route.path.format(device_id="d", key_id="key_" + "0" * 32, letter_id="ltr_1"))
         for route in site.build().routes
         if route.path.startswith("/v1")
         for method in route.methods

@@ -15,7 +15,7 @@ async def port(site) -> AsyncIterator[int]:
     config = uvicorn.Config(site.build(), port=0, http="httptools", ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+    while not server.started:
         await asyncio.sleep(0.001)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True

@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from longwire.accounts.refusals import Refused
-from longwire.api import device_routes, health, operator_devices, operator_keys, pages, problems
+from longwire.api import device_routes, health, operator_dead_letters, operator_devices, operator_keys, pages, problems
 from longwire.api.doors import Guard
 from longwire.api.problems import Problem
 from longwire.api.services import Readiness, Services
@@ -25,6 +25,7 @@ def create_api(services: Services) -> FastAPI:
         *device_routes.router.routes,
         *operator_devices.router.routes,
         *operator_keys.router.routes,
+        *operator_dead_letters.router.routes,
         *health.router.routes,
         *pages.ROUTES,
     ]

@@ -11,6 +11,7 @@ from longwire.accounts.registration import Registration
 from longwire.accounts.tokens import Tokens
 from longwire.clock import Clock
 from longwire.limits import Limits
+from longwire.ports.uplink import DeadLetters
 
 
 class Unready(NamedTuple):
@@ -59,6 +60,7 @@ class Services:
     placement: Placement
     devices: Devices
     api_keys: ApiKeys
+    dead_letters: DeadLetters
     readiness: Readiness = always_ready
     limits: Limits = field(default_factory=Limits)
     settings: ApiSettings = field(default_factory=ApiSettings)

@@ -7,15 +7,17 @@ milliseconds.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from longwire.accounts.api_keys import Scope
 from longwire.accounts.devices import MAX_BATCH, DeviceView
+from longwire.ids import prefixed
 from longwire.limits import Limits
 from longwire.model import NodeInfo
 from longwire.ports.accounts import ApiKey
+from longwire.ports.uplink import DeadLetter
 from longwire.reasons import CloseCode
 
 V = TypeVar("V")
@@ -239,6 +241,54 @@ class DisconnectRequest(_Request):
         Field(json_schema_extra={"enum": [int(code) for code in CloseCode]}),
         BeforeValidator(_whole),
     ] = 4101
+
+
+# -- dead letters -------------------------------------------------------------------------------------------------
+
+
+class LetterAnswer(BaseModel):
+    """A message of a device that its handler would not take, as it is listed."""
+
+    letter_id: str
+    device_id: str
+    message_id: str
+    kind: str
+    payload_bytes: int
+    sent_at: Time
+    error: str
+    buried_at: Time
+    replayed_at: Time | None
+    trace_id: str | None
+
+    @classmethod
+    def of(cls, letter: DeadLetter, **more: Any) -> Self:
+        record = letter.record
+        return cls(
+            letter_id=f"ltr_{letter.letter_no}",
+            device_id=record.device_id,
+            message_id=prefixed("msg", record.message_id),
+            kind=record.kind,
+            payload_bytes=len(record.payload),
+            sent_at=rfc3339(record.sent_at_ms),
+            error=letter.error,
+            buried_at=rfc3339(letter.buried_at_ms),
+            replayed_at=None if letter.replayed_at_ms is None else rfc3339(letter.replayed_at_ms),
+            trace_id=record.trace[:16].hex() or None,
+            **more,
+        )
+
+
+class LetterDetail(LetterAnswer):
+    """The same with what it carries."""
+
+    payload_b64: str
+
+
+class LetterPage(BaseModel):
+    """Dead letters, newest first."""
+
+    items: list[LetterAnswer]
+    next_cursor: str | None
 
 
 # -- keys and limits ----------------------------------------------------------------------------------------------

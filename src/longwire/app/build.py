@@ -106,6 +106,7 @@ def build(settings: Settings, application: Longwire, readiness: Readiness) -> Sy
             placement=placement,
             devices=Devices(accounts, clock, tokens, node),
             api_keys=api_keys,
+            dead_letters=uplink,
             readiness=readiness,
             limits=limits,
             settings=ApiSettings(calls_per_s=settings.api_calls_per_s, call_burst=settings.api_call_burst),

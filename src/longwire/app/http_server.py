@@ -51,5 +51,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Lets running calls end, for a moment, then closes."""
         self._server.should_exit = True
-        if self._task is not None:
+        if self._task is None:
+            self._socket.close()
+        else:
             await self._task

@@ -6,20 +6,31 @@ stop:  not ready ─► node (devices told, flushed) ─► HTTP, sink ─► st
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import signal
-from collections.abc import Awaitable, Callable
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from longwire.api import Unready, create_api, create_internal_api
 from longwire.app.build import System, build
 from longwire.app.http_server import HttpServer
-from longwire.app.settings import Settings
+from longwire.app.settings import Settings, flag_of
 from longwire.application import Longwire
+from longwire.errors import LongwireError
+from longwire.net.listener import tls_context
 
 log = logging.getLogger(__name__)
 
 _SINK_STOPS_WITHIN_S = 4.0
+_FORCED = 130
+
+
+class StartFailed(LongwireError):
+    """The process could not start as it is set; the message names the setting."""
 
 
 class Addresses(NamedTuple):
@@ -61,12 +72,14 @@ class Process:
         try:
             await system.messages.start()
             await system.uplink.start()
-            await system.node.start()
-            public = HttpServer(create_api(system.api), settings.host, settings.http_port)
+            await self._start_node()
+            with _names_setting(settings, "http_port"):
+                public = HttpServer(create_api(system.api), settings.host, settings.http_port)
             self._servers.append(public)
             internal = None
             if settings.internal_port is not None:
-                internal = HttpServer(create_internal_api(self.readiness), settings.host, settings.internal_port)
+                with _names_setting(settings, "internal_port"):
+                    internal = HttpServer(create_internal_api(self.readiness), settings.host, settings.internal_port)
                 self._servers.append(internal)
             for server in self._servers:
                 await server.start()
@@ -79,17 +92,30 @@ class Process:
         except BaseException:
             await self.stop()
             raise
+        # What the start itself held the loop for is nobody's wait.
+        system.node.watch.start()
         self._unready = None
         return addresses
 
-    async def run(self) -> int:
-        """Serves until SIGTERM or SIGINT, or until a part fails; the exit status."""
+    def heed_signals(self) -> None:
+        """From here on SIGTERM and SIGINT end ``run``, also one that comes during ``start``.
+
+        A second SIGINT ends the process on the spot; what it had confirmed is on disk.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._has_to_stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._has_to_stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self) -> None:
+        if self._has_to_stop.is_set():
+            sys.stderr.write("stopped at once\n")
+            sys.stderr.flush()
+            os._exit(_FORCED)
+        self._has_to_stop.set()
+
+    async def run(self) -> int:
+        """Serves until a signal that is heeded, or until a part fails; then stops. The exit status."""
         await self._has_to_stop.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
         await self.stop()
         return 1 if self._failed else 0
 
@@ -105,6 +131,21 @@ class Process:
                 await self._sweeper
         system.application.unbind()
         await system.database.stop()
+
+    async def _start_node(self) -> None:
+        node, settings = self.system.node, self.system.settings
+        if settings.certificate is not None:
+            key = settings.certificate_key
+            try:
+                tls_context(str(settings.certificate), None if key is None else str(key))
+            except OSError as error:  # ssl.SSLError is one
+                with_key = "" if key is None else f" with certificate_key {key}"
+                raise StartFailed(f"certificate {settings.certificate}{with_key} does not load: {error}") from error
+        try:
+            await node.start()
+        except OSError as error:
+            # The node takes its plain port first.
+            raise _unbindable(settings, "tls_port" if node.port_number else "port", error) from error
 
     async def _stop_sink(self) -> None:
         if self._sink is None or self._sink.done():
@@ -130,3 +171,25 @@ class Process:
             f"http://{host}:{public.port}",
             None if internal is None else f"http://{host}:{internal.port}",
         )
+
+
+@contextlib.contextmanager
+def _names_setting(settings: Settings, name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unbindable(settings, name, error) from error
+
+
+def _unbindable(settings: Settings, name: str, error: OSError) -> StartFailed:
+    """What to do about a port that cannot be had."""
+    port, host, flag = getattr(settings, name), settings.host, flag_of(name)
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return StartFailed(f"host {host} (setting host) is no address of this machine")
+    if error.errno == errno.EADDRINUSE:
+        why = "is in use by another program"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        why = "may not be taken by this user"
+    else:
+        why = f"cannot be had: {error.strerror or error}"
+    return StartFailed(f"port {port} on {host} (setting {name}) {why}; choose another with {flag}, or 0 for a free one")

@@ -1,7 +1,8 @@
 """Settings: what may be set, where each value came from, and a plain error for a wrong one.
 
-Later sources win: default, ``longwire.toml``, environment (``LONGWIRE_PORT``, ``LONGWIRE_LIMITS__MAX_INBOX``), flag.
-They are read here and nowhere else, checked once, and handed down as frozen values.
+Later sources win: default, the command's own default, ``longwire.toml``, environment (``LONGWIRE_PORT``,
+``LONGWIRE_LIMITS__MAX_INBOX``), flag. They are read here and nowhere else, checked once, and handed down as frozen
+values.
 """
 
 import dataclasses
@@ -19,8 +20,10 @@ from longwire.limits import MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, Limits
 
 PREFIX = "LONGWIRE_"
 FILE_NAME = "longwire.toml"
-# What the command line's own client reads from the environment beside the settings.
-_CLIENT_NAMES = frozenset({"URL", "API_KEY", "CONFIG"})
+# What the command line's own clients read from the environment beside the settings.
+_CLIENT_NAMES = frozenset({"URL", "API_KEY", "CONFIG", "CREDENTIALS", "APP_KEY", "APP_SECRET", "DEVICE_TOKEN"})
+# Flags that are not called as their setting is.
+_FLAGS = {"data_dir": "--data"}
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 _BODY_OVERHEAD_BYTES = 2_048
@@ -57,7 +60,10 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        new_node_id(self.node_name)
+        try:
+            new_node_id(self.node_name)
+        except ValueError as error:
+            raise ValueError(f"node_name: {error}") from None
         limits = self.limits
         for field in dataclasses.fields(limits):
             least = 0 if field.name == "max_connections_per_address" else 1
@@ -85,18 +91,28 @@ class Loaded(NamedTuple):
     sources: dict[str, str]
 
 
-def load(flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None) -> Loaded:
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    *,
+    command: str = "",
+    command_defaults: Mapping[str, object] | None = None,
+) -> Loaded:
     """Puts the sources together and checks the whole. ``flags`` that are None were not given.
 
-    ``file`` None: ``longwire.toml`` of the working folder, where there is one. Raises SettingsError.
+    ``file`` None: ``longwire.toml`` of the working folder, where there is one. ``command_defaults`` are what
+    ``command`` sets where nobody says otherwise. Raises SettingsError.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    for name, value in (command_defaults or {}).items():
+        _put(values, sources, name, value, f"default of {command}")
     _take_file(file, values, sources)
     _take_environment(environ, values, sources)
     for name, value in flags.items():
         if value is not None:
-            _put(values, sources, name, value, "--" + name.rpartition(".")[2].replace("_", "-"))
+            _put(values, sources, name, value, flag_of(name))
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -110,6 +126,13 @@ def names() -> list[str]:
     """Every setting, as ``config show`` lists them."""
     own = [name for name in Settings.model_fields if name != "limits"]
     return own + [f"limits.{field.name}" for field in dataclasses.fields(Limits)]
+
+
+def flag_of(name: str) -> str:
+    """How a setting is given on the command line."""
+    if name.startswith("limits."):
+        return f"--limit {name.partition('.')[2]}"
+    return _FLAGS.get(name) or "--" + name.replace("_", "-")
 
 
 def value_of(settings: Settings, name: str) -> object:
@@ -149,18 +172,19 @@ def _take_environment(environ: Mapping[str, str], values: dict[str, Any], source
         value: object = text
         if name == "allowed_origins":
             value = frozenset(origin.strip() for origin in text.split(",") if origin.strip())
-        elif name == "internal_port" and text.lower() == "none":
-            value = None
         _put(values, sources, name, value, f"environment {variable}")
 
 
 def _put(values: dict[str, Any], sources: dict[str, str], name: str, value: object, source: str) -> None:
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        by_last = {one.rpartition(".")[2]: one for one in known}
+        near = difflib.get_close_matches(name.rpartition(".")[2], by_last, 1)
+        hint = f"; did you mean {by_last[near[0]]}?" if near else ""
         raise SettingsError(f"{name} ({source}) is no setting{hint}")
     sources[name] = source
+    if name == "internal_port" and isinstance(value, str) and value.lower() == "none":
+        value = None
     if name.startswith("limits."):
         values.setdefault("limits", {})[name.partition(".")[2]] = value
     else:
@@ -170,6 +194,7 @@ def _put(values: dict[str, Any], sources: dict[str, str], name: str, value: obje
 def _explain(problem: Any, sources: Mapping[str, str]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    if not name:
-        return str(message)
+    if not name:  # about several together: the message names them, and here is who said so
+        said = [f"{flag} from {source}" for flag, source in sources.items() if flag.rpartition(".")[2] in message]
+        return f"{message} ({', '.join(said)})" if said else str(message)
     return f"{name} = {problem['input']!r} ({sources.get(name, 'default')}): {message}"

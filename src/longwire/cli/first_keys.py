@@ -1,0 +1,99 @@
+"""The keys that ``dev`` and ``serve`` make at first start, and the file that they are told in.
+
+dev    DATA/dev-credentials.json   kept in step with the store: what is lost or not taken any more is made anew
+serve  DATA/credentials.json       made once; its owner may move it away
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from longwire.accounts.api_keys import Scope
+from longwire.accounts.refusals import RefusalCode, Refused
+from longwire.app.build import System
+from longwire.app.run import Addresses
+from longwire.cli import credentials
+from longwire.cli.credentials import DEV_FILE, SERVE_FILE, Credentials
+from longwire.cli.text import Failure
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class DevKeys:
+    """An ``OnStarted`` hook; afterwards ``told`` is what the file says."""
+
+    told: Credentials = field(default_factory=dict)
+    news: str = ""
+    """What to tell about keys that had to be made anew."""
+
+    async def __call__(self, system: System, addresses: Addresses) -> None:
+        path = system.settings.data_dir / DEV_FILE
+        had_keys = bool(await system.api_keys.all_keys())
+        try:
+            kept = credentials.read(path)
+        except Failure as failure:
+            log.warning("%s; it is written anew", failure)
+            kept = None
+        known = kept or {}
+        made: list[str] = []
+        if not await _is_app(system, known):
+            app = await system.apps.create()
+            known = known | {"app_key": app.app_key, "app_secret": app.app_secret}
+            made.append("an app key")
+        if not await _is_api_key(system, known):
+            _, text = await system.api_keys.create("dev", Scope)
+            known = known | {"api_key": text}
+            made.append("an API key")
+        if made and kept is not None:
+            self.news = f"{path} named keys that this data folder does not know: made {' and '.join(made)} anew"
+        elif made and had_keys:
+            self.news = f"{path} was gone: made {' and '.join(made)} anew; earlier ones go on to be valid"
+        self.told = {name: known[name] for name in ("app_key", "app_secret", "api_key")} | _reached(addresses)
+        credentials.write(path, self.told)
+
+
+@dataclass
+class ServeKeys:
+    """An ``OnStarted`` hook. ``makes_new``: makes keys although there are some, as for an owner who lost them."""
+
+    makes_new: bool = False
+
+    async def __call__(self, system: System, addresses: Addresses) -> None:
+        path = system.settings.data_dir / SERVE_FILE
+        if self.makes_new or not await system.api_keys.all_keys():
+            app = await system.apps.create()
+            _, text = await system.api_keys.create("first", Scope)
+            made = {
+                "app_key": app.app_key,
+                "app_secret": app.app_secret,
+                "master_secret": app.master_secret,
+                "api_key": text,
+            }
+            credentials.write(path, made | _reached(addresses))
+            log.warning("made an app key and an API key with every scope; they are in %s, and nowhere else", path)
+            return
+        kept = credentials.read(path)
+        if kept is not None and kept | _reached(addresses) != kept:
+            credentials.write(path, kept | _reached(addresses))
+
+
+def _reached(addresses: Addresses) -> Credentials:
+    reached = {"device_address": addresses.device_address, "http_url": addresses.http_url}
+    if addresses.device_tls_address is not None:
+        reached["device_tls_address"] = addresses.device_tls_address
+    return reached
+
+
+async def _is_app(system: System, known: Credentials) -> bool:
+    app = await system.apps.find(known.get("app_key", ""))
+    return app is not None and app.secret == known.get("app_secret")
+
+
+async def _is_api_key(system: System, known: Credentials) -> bool:
+    try:
+        await system.api_keys.authenticate_key(known.get("api_key", ""))
+    except Refused as refusal:
+        if refusal.code is RefusalCode.AUTH_INVALID:
+            return False
+        raise
+    return True

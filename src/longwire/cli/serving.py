@@ -1,0 +1,203 @@
+"""``longwire dev`` and ``longwire serve``: a process with every role."""
+
+import logging
+import resource
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longwire import __version__
+from longwire.cli import options
+from longwire.cli.options import DEFAULT_DATA, Reregister, load_settings
+
+if TYPE_CHECKING:
+    from longwire.app.run import Addresses, OnStarted
+    from longwire.app.settings import Settings
+    from longwire.cli.first_keys import DevKeys
+
+log = logging.getLogger(__name__)
+
+_SPARE_DESCRIPTORS = 256
+
+
+def dev(
+    application: options.Application = None,
+    data: options.Data = None,
+    port: options.Port = None,
+    http_port: options.HttpPort = None,
+    host: options.Host = None,
+    public_host: options.PublicHost = None,
+    certificate: options.Certificate = None,
+    certificate_key: options.CertificateKey = None,
+    tls_port: options.TlsPort = None,
+    reregister: options.ReregisterOption = None,
+    limit: options.Limit = None,
+    log_level: options.LogLevelOption = None,
+    config: options.Config = None,
+) -> None:
+    """Run everything in one process to develop against.
+
+    Makes an app key and an API key at first start, prints them, and keeps them in DIR/dev-credentials.json, where
+    the other commands find them.
+    """
+    settings = load_settings(
+        {
+            "data_dir": data,
+            "port": port,
+            "http_port": http_port,
+            "host": host,
+            "public_host": public_host,
+            "certificate": certificate,
+            "certificate_key": certificate_key,
+            "tls_port": tls_port,
+            "reregister": reregister,
+            "log_level": log_level,
+        },
+        limit,
+        config,
+        command="longwire dev",
+        command_defaults={"internal_port": None, "reregister": Reregister.ALLOW},
+    ).settings
+    from longwire.cli.first_keys import DevKeys
+
+    keys = DevKeys()
+    _run(settings, application, keys, lambda addresses: _welcome(settings, keys, addresses))
+
+
+def serve(
+    application: options.Application = None,
+    data: options.Data = None,
+    port: options.Port = None,
+    http_port: options.HttpPort = None,
+    internal_port: options.InternalPort = None,
+    host: options.Host = None,
+    public_host: options.PublicHost = None,
+    certificate: options.Certificate = None,
+    certificate_key: options.CertificateKey = None,
+    tls_port: options.TlsPort = None,
+    node_name: options.NodeName = None,
+    reregister: options.ReregisterOption = None,
+    limit: options.Limit = None,
+    log_level: options.LogLevelOption = None,
+    config: options.Config = None,
+    new_credentials: Annotated[
+        bool,
+        typer.Option(
+            "--new-credentials", help="Make keys and DIR/credentials.json anew; earlier keys go on to be valid."
+        ),
+    ] = False,
+) -> None:
+    """Run everything in one process, as it is run for real.
+
+    Settings come from flags, LONGWIRE_... in the environment and longwire.toml, in this order. At first start an
+    app key and an API key are made and laid in DIR/credentials.json: move them to where you keep secrets.
+    """
+    settings = load_settings(
+        {
+            "data_dir": data,
+            "port": port,
+            "http_port": http_port,
+            "internal_port": internal_port,
+            "host": host,
+            "public_host": public_host,
+            "certificate": certificate,
+            "certificate_key": certificate_key,
+            "tls_port": tls_port,
+            "node_name": node_name,
+            "reregister": reregister,
+            "log_level": log_level,
+        },
+        limit,
+        config,
+    ).settings
+    from longwire.cli.first_keys import ServeKeys
+
+    def told(addresses: "Addresses") -> None:
+        log.info(
+            "ready: devices at %s%s, HTTP at %s, health pages at %s",
+            addresses.device_address,
+            "" if addresses.device_tls_address is None else f" and with TLS at {addresses.device_tls_address}",
+            addresses.http_url,
+            addresses.internal_url or "no port of their own",
+        )
+
+    _run(settings, application, ServeKeys(makes_new=new_credentials), told)
+
+
+def _run(
+    settings: "Settings", application: str | None, on_started: "OnStarted", told: Callable[["Addresses"], None]
+) -> None:
+    """Serves until it is told to stop; the process ends with its exit status."""
+    import uvloop
+
+    from longwire.app import logs
+    from longwire.app.run import Process
+    from longwire.application import Longwire, load
+
+    logs.configure(settings.log_level)
+    _raise_descriptors(settings.limits.max_connections)
+    app = load(application) if application is not None else Longwire()
+
+    async def run() -> int:
+        process = Process(settings, app)
+        process.heed_signals()
+        told(await process.start(on_started))
+        return await process.run()
+
+    status = uvloop.run(run())
+    raise typer.Exit(status)
+
+
+def _raise_descriptors(max_connections: int) -> None:
+    """As many descriptors as this user may have; says so where they are fewer than the connections allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < max_connections + _SPARE_DESCRIPTORS:
+        log.warning("limits.max_connections = %d needs more open files than the %d allowed", max_connections, hard)
+
+
+def _welcome(settings: "Settings", keys: "DevKeys", addresses: "Addresses") -> None:
+    """What a developer wants to know. Lines are never wrapped: they are there to be pasted."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    told, folder = keys.told, settings.data_dir
+    at = "" if folder == DEFAULT_DATA else f" --data {shlex.quote(str(folder))}"
+
+    def fact(name: str, value: str, more: str = "") -> None:
+        console.print(f"  [dim]{name:<11}[/] {escape(value)}  [dim]{escape(more)}[/]".rstrip())
+
+    def line(text: str) -> None:
+        console.print(f"  [cyan]{escape(text)}[/]")
+
+    console.print(f"\n[bold]Longwire {__version__}[/] [dim]· development[/]\n")
+    fact("devices", addresses.device_address, f"TCP, and WebSocket at ws://{addresses.device_address}/ws")
+    if addresses.device_tls_address is not None:
+        fact("with TLS", addresses.device_tls_address, f"and wss://{addresses.device_tls_address}/ws")
+    fact("HTTP", addresses.http_url, f"to try it: {addresses.http_url}/docs")
+    fact("app key", told["app_key"])
+    fact("app secret", told["app_secret"])
+    fact("API key", told["api_key"])
+    fact("kept in", str(folder), f"keys in {folder / 'dev-credentials.json'}")
+    if keys.news:
+        console.print(f"\n  [yellow]{escape(keys.news)}[/]")
+    console.print("\n[bold]In another terminal[/]")
+    line(f"longwire device listen alice{at}")
+    line(f"longwire device send --as bob device:alice 'hello'{at}")
+    line(f"curl -s -H 'Authorization: Bearer {told['api_key']}' {addresses.http_url}/v1/devices")
+    console.print("\n[bold]Register a device without the SDK[/]")
+    line("ts=$(date +%s%3N) nonce=$RANDOM$RANDOM$RANDOM")
+    line(
+        "proof=$(printf '%s\\n%s\\n%s' carol $ts $nonce"
+        f" | openssl dgst -sha256 -hmac '{told['app_secret']}' | sed 's/.* //')"
+    )
+    line(
+        f"curl -s {addresses.http_url}/device/v1/register -H 'Content-Type: application/json' -d"
+        f' "{{\\"app_key\\": \\"{told["app_key"]}\\", \\"device_id\\": \\"carol\\", \\"ts_ms\\": $ts,'
+        ' \\"nonce\\": \\"$nonce\\", \\"proof\\": \\"$proof\\"}"'
+    )
+    console.print("\n[dim]Ctrl-C stops it.[/]\n")

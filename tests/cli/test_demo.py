@@ -1,0 +1,150 @@
+"""The demo: counts that add up, an end that leaves nothing, and faults that are told."""
+
+import random
+import re
+import signal
+import tempfile
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from longwire.cli.demo.fleet import Member, strangers
+from longwire.cli.demo.report import Report, Row, percentiles
+from longwire.cli.demo.traffic import Traffic
+from longwire.client import Message
+
+NUMBER = re.compile(r"[\d,]+")
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("longwire-demo-*"))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> str:
+    """A folder for temporary folders of this test alone."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    return str(folder)
+
+
+def test_a_small_demo_adds_up_and_leaves_nothing(launch, temporary: str) -> None:
+    program = launch("demo", "--devices", "60", TMPDIR=temporary)
+    assert program.process.wait(60) == 0, program.output.read_text()
+    said = program.output.read_text()
+    assert "Everything adds up" in said
+    assert "whose exit status was 0" in said
+    rows = dict(re.findall(r"^ ([^\d\n]+?) +([\d,]+ +[\d,]+ +[\d,]+) .*✓ ?$", said, re.MULTILINE))
+    counts = {name.strip(): [int(n.replace(",", "")) for n in NUMBER.findall(row)] for name, row in rows.items()}
+    assert counts == {
+        "register (HTTP)": [60] * 3,
+        "connect (TCP)": [30] * 3,
+        "connect (WebSocket)": [30] * 3,
+        "device → device": [60] * 3,
+        "device → device, flat out": [300] * 3,
+        "lines cut → resumed": [6] * 3,
+        "device → device, away": [36] * 3,
+        "device → app → device": [60] * 3,
+        "request → reply": [60] * 3,
+        "in all": [642] * 3,
+    }
+    assert list(Path(temporary).iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(launch, temporary: str, number: int) -> None:
+    program = launch("demo", "--devices", "200", TMPDIR=temporary)
+    program.wait_until(lambda: "registering over HTTP" in program.output.read_text(), "some of it")
+    node = next(Path("/proc").glob(f"{program.process.pid}/task/*/children")).read_text().split()
+    assert program.stop(number) == 130
+    assert "interrupted" in program.output.read_text()
+    assert list(Path(temporary).iterdir()) == []
+    assert node
+    assert not any(Path(f"/proc/{pid}").exists() for pid in node)
+
+
+def test_a_demo_that_stays_is_there_to_talk_to_until_it_is_told(launch, run, temporary: str) -> None:
+    program = launch("demo", "--devices", "20", "--stay", TMPDIR=temporary)
+    program.wait_until(lambda: "Ctrl-C ends it" in program.output.read_text(), "the lines to paste")
+    said = program.output.read_text()
+    data = re.search(r"longwire devices list --data (\S+)", said)
+    assert data is not None
+    assert len(run("devices", "list", "--data", data[1]).out.splitlines()) == 20
+    asked = run("device", "request", "--as", "bob", "demo.sum", "[1, 2, 3]", "--data", data[1])
+    assert asked.out == "6\n"
+    assert program.stop(signal.SIGINT) == 0
+    assert list(Path(temporary).iterdir()) == []
+
+
+def message(number: int) -> Message:
+    return Message("device:a", "demo", b"", "", number.to_bytes(16, "big"), 0)
+
+
+class Sender:
+    """A device whose sends all succeed."""
+
+    async def send(self, *_arguments: object, **_options: object) -> None:
+        return
+
+
+async def traffic_of(count: int) -> tuple[Traffic, Member, list[bytes]]:
+    traffic, member = Traffic("demo", count), Member("b", "tcp")
+    member._device = Sender()  # type: ignore[assignment]
+    for _ in range(count):
+        await traffic.send(member, "device:b", {})
+    return traffic, member, list(traffic.sent)
+
+
+async def test_what_arrives_once_adds_up() -> None:
+    traffic, member, ids = await traffic_of(3)
+    for message_id in ids:
+        assert traffic.fault
+        traffic.arrived(member, message_id)
+    assert (traffic.confirmed, traffic.once, traffic.fault) == (3, 3, "")
+    assert await traffic.completed(0.1)
+
+
+async def test_what_is_lost_comes_twice_or_goes_astray_does_not_add_up() -> None:
+    traffic, member, ids = await traffic_of(3)
+    traffic.arrived(member, ids[0])
+    traffic.arrived(member, ids[0])
+    traffic.arrived(Member("c", "tcp"), ids[1])
+    traffic.arrived(member, b"unknown")
+    assert traffic.once == 0
+    assert traffic.fault == "2 lost, 1 more than once, 2 astray"
+    assert not await traffic.completed(0.01)
+
+
+def test_what_does_not_add_up_is_seen_in_the_table() -> None:
+    report = Report(2, node_bytes=(1 << 20, 2 << 20, 3 << 20))
+    report.rows += [Row("good", 2, 2, 2, 10.0, [0.001, 0.002], ""), Row(""), Row("bad", 2, 1, 1, fault="1 lost")]
+    out = StringIO()
+    report.show(Console(file=out, width=100))
+    said = out.getvalue()
+    assert "✗ bad: 1 lost" in said
+    assert "It does not add up." in said
+    assert "Everything adds up" not in said
+    assert re.search(r"in all +4 +3 +3 .*✗", said)
+    assert "512.0 KB of the node for each connected device" in said
+
+
+def test_the_table_fits_a_terminal_of_eighty_columns() -> None:
+    report = Report(2_000)
+    report.rows.append(Row("device → device, flat out", 10_000, 10_000, 10_000, 12_345.0, [1.234, 5.678, 9.99], ""))
+    out = StringIO()
+    report.show(Console(file=out, width=80))
+    assert "device → device, flat out 10,000" in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
+def test_everyone_writes_to_another_and_is_written_to() -> None:
+    members = [Member(str(n), "tcp") for n in range(50)]
+    to = strangers(members, random.Random(1))
+    assert set(to) == set(to.values()) == set(members)
+    assert all(sender is not receiver for sender, receiver in to.items())
+
+
+def test_percentiles_are_what_their_names_say() -> None:
+    assert percentiles([float(n) for n in range(101)]) == (50.0, 95.0, 99.0)
