@@ -63,5 +63,5 @@ async def settle() -> None:
 async def until(fact: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Waits until ``fact`` holds; the wait is for real sockets and files, never for the clock under test."""
     async with asyncio.timeout(timeout_s):
-        while not fact():  # noqa: ASYNC110 - any fact at all, wherever it comes about
+        while not fact():
             await asyncio.sleep(0.001)

@@ -141,7 +141,7 @@ async def test_a_cancelled_receive_loses_nothing(node: FakeNode, make_device: Ma
         other = asyncio.ensure_future(device.receive())
         await settle()
         node.backend.push("d-1", push(1))
-        while not device._inbox._for_tasks:  # noqa: ASYNC110 - to the very turn of the loop
+        while not device._inbox._for_tasks:
             await asyncio.sleep(0)
         reading.cancel()  # it was woken, and did not come to take the message
         assert (await other).text() == "1"

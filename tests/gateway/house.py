@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from raw_peer import NATIVE, Peer
+
 from longwire.accounts.tokens import Tokens, TokenSettings, hash_of
 from longwire.adapters.embedded.registry import EmbeddedRegistry
 from longwire.adapters.embedded.routes import EmbeddedRoutes
@@ -18,7 +20,6 @@ from longwire.limits import Limits
 from longwire.model import Device
 from longwire.ports.accounts import NewDevice
 from longwire.testing import ManualClock
-from raw_peer import NATIVE, Peer
 
 HANG_GUARD_S = 20.0
 TOKEN_TTL_S = 86_400
@@ -119,6 +120,8 @@ class House:
 
     async def hears_nothing(self, *peers: Peer) -> None:
         """None of the peers is told anything, however long it waits."""
+        for peer in peers:
+            await peer.ping()
         await self.settled()
         for peer in peers:
             await peer.ping()
@@ -140,7 +143,5 @@ class House:
         return [seq for (seq,) in rows]
 
     async def count(self, table: str) -> int:
-        value: int = await self.database.read(
-            lambda c: c.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one()
-        )
+        value: int = await self.database.read(lambda c: c.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar_one())
         return value

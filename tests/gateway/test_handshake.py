@@ -10,7 +10,7 @@ from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
 from longwire.reasons import CloseCode
 from longwire.wire import native
-from longwire.wire.packets import Close, Connect, Connected, Ping, Pong, Push, Send, Sent
+from longwire.wire.packets import Connect, Connected, Ping, Pong, Send, Sent
 
 
 class SlowAccounts(SqlAccounts):
@@ -377,4 +377,3 @@ async def test_frames_that_came_before_connected_do_not_confirm_it(houses) -> No
     await hasty.drop()
     again = await house.peer()
     assert (await again.connect("d-1")).missed == 2
-

@@ -86,9 +86,7 @@ async def test_a_message_with_a_receipt_is_confirmed_and_comes_whole(house, flav
     assert frame.wants_receipt
     assert frame.correlation != 0
     assert frame.trace == TRACE
-    assert frame.packet == Push(
-        message_id, "chat", "device:d-1", b'{"x":1}', house.clock.now_ms(), "k", ""
-    )
+    assert frame.packet == Push(message_id, "chat", "device:d-1", b'{"x":1}', house.clock.now_ms(), "k", "")
 
 
 async def test_any_bytes_travel_between_flavours(house) -> None:

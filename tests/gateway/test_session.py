@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from raw_peer import BINARY, JSON, NATIVE
 
+from longwire.accounts.tokens import hash_of
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
 from longwire.ports.accounts import NewDevice
-from longwire.accounts.tokens import hash_of
 from longwire.reasons import CloseCode
 from longwire.wire.packets import (
     Close,

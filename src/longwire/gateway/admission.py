@@ -7,7 +7,8 @@ from longwire.clock import Clock
 from longwire.gateway.counters import Counters
 from longwire.gateway.session import Session
 from longwire.limits import Limits
-from longwire.net.connection import Abortable, DevicePort
+from longwire.net.connection import Abortable, DevicePort, Refusal
+from longwire.reasons import CloseCode
 
 
 class Admission:
@@ -22,17 +23,18 @@ class Admission:
         self._allowance_at = clock.monotonic()
         self.is_draining = False
 
-    def judge(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
+    def judge(self, connection: Abortable, transport: asyncio.Transport) -> Refusal | None:
         """Why the connection is turned away, or None."""
-        refusal = self._refusal(connection, transport)
-        if refusal is not None:
-            self._counters.shed += 1
-        return refusal
+        if self.is_draining:
+            return CloseCode.DRAINING, "the node is draining"
+        reason = self._refusal(connection, transport)
+        if reason is None:
+            return None
+        self._counters.shed += 1
+        return CloseCode.OVERLOADED, reason
 
     def _refusal(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
         limits = self._limits
-        if self.is_draining:
-            return "the node is draining"
         if len(self._port.open) >= limits.max_connections:
             return f"the node holds {limits.max_connections} connections already"
         now = self._clock.monotonic()

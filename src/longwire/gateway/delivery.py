@@ -9,6 +9,7 @@ through the store, so that none overtakes an older one. What is not acknowledged
 """
 
 import asyncio
+import logging
 import random
 
 from longwire.clock import Clock
@@ -21,7 +22,10 @@ from longwire.limits import Limits
 from longwire.model import Envelope, InboxQuery, Receipt, Waiting
 from longwire.net.wheel import Wheel, ticks
 from longwire.ports.messages import MessageStore
+from longwire.reasons import CloseCode
 from longwire.wire.packets import FLAG_RECEIPT, Ack, Push, Received
+
+log = logging.getLogger(__name__)
 
 # Bounds what one read brings into memory: 64 sessions of at most 16 messages.
 _SESSIONS_A_READ = 64
@@ -234,16 +238,23 @@ class Delivery:
             window.is_reading = False
             if session.window is not window or session.connection.is_closing:
                 continue
-            for message in messages:
-                if session.connection.is_clogged:
-                    window.has_more = True
-                    break
-                window.last_seq = message.seq
-                self._write(session.connection, window, push_of(message), message.seq, message.trace)
-            if len(messages) < room and not window.has_more:
-                window.is_catching_up = False
-            else:
-                self.fill(session)
+            try:
+                self._hand_out(session, window, messages, room)
+            except Exception:
+                log.exception("what waits for device %d was not handed out; its connection closes", session.device_no)
+                session.connection.close(CloseCode.INTERNAL_ERROR)
+
+    def _hand_out(self, session: Session, window: Window, messages: list[Waiting], room: int) -> None:
+        for message in messages:
+            if session.connection.is_clogged:
+                window.has_more = True
+                break
+            window.last_seq = message.seq
+            self._write(session.connection, window, push_of(message), message.seq, message.trace)
+        if len(messages) < room and not window.has_more:
+            window.is_catching_up = False
+        else:
+            self.fill(session)
 
     async def _repeat(self) -> None:
         due = self._repeating[: _SESSIONS_A_READ * _MESSAGES_A_READ]

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_AFTER_TICKS = ticks(60.0)
 _SLICE = 200
-_LINGER_S = 2.0
-_TASKS_END_WITHIN_S = 3.0
+_LINGER_S = 1.5
+_TASKS_END_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ class Node:
         )
 
     async def _tell_devices(self) -> None:
-        for at, session in enumerate(self.hub.sessions()):
-            session.connection.close(CloseCode.DRAINING)
+        for at, connection in enumerate(list(self.device_port.open)):
+            connection.dismiss(CloseCode.DRAINING)
             if at % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
         waited = 0.0

@@ -6,6 +6,8 @@ from collections.abc import Coroutine
 
 log = logging.getLogger(__name__)
 
+_CANCELLED_WITHIN_S = 0.5
+
 
 class Tasks:
     """Tasks that nobody awaits one by one."""
@@ -20,12 +22,15 @@ class Tasks:
         task.add_done_callback(self._running.discard)
 
     async def stop(self, within_s: float) -> None:
-        """Lets the tasks end by themselves for ``within_s``, then cancels them and awaits all."""
+        """Lets the tasks end by themselves for ``within_s``, then cancels them; none can hold this up."""
         if self._running:
             await asyncio.wait(self._running, timeout=within_s)
         for task in list(self._running):
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CANCELLED_WITHIN_S)
+        if self._running:
+            log.warning("%d tasks would not end and are left behind", len(self._running))
 
 
 async def _logged(work: Coroutine[None, None, None], what: str) -> None:

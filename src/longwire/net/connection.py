@@ -71,8 +71,16 @@ class Receiver(Protocol[S]):
         ...
 
 
+Refusal = tuple[CloseCode, str]
+"""Why a connection is turned away: the code it closes with, and a sentence."""
+
+
 class Abortable(Protocol):
     """A connection, whatever is known of it."""
+
+    def dismiss(self, code: CloseCode) -> None:
+        """Ends it for a reason of the node's own, which is told where its protocol is known."""
+        ...
 
     def abort(self) -> None:
         """Ends it now, without a word."""
@@ -101,7 +109,7 @@ class DevicePort(Generic[S]):
         """Bytes that one of those may send before it is read no further."""
         self.bytes_in = 0
         self.bytes_out = 0
-        self.admit: Callable[[Abortable, asyncio.Transport], str | None] = lambda _connection, _transport: None
+        self.admit: Callable[[Abortable, asyncio.Transport], Refusal | None] = lambda _connection, _transport: None
         """Admission: why this connection is turned away, or None."""
 
     def forget(self, connection: Abortable) -> None:
@@ -241,6 +249,9 @@ class Connection(asyncio.Protocol, Generic[S]):
     def abort(self) -> None:
         """Ends the connection now, without a word."""
         self._transport.abort()
+
+    def dismiss(self, code: CloseCode) -> None:
+        self.close(code)
 
     def let_go(self) -> None:
         """Ends the connection as its peer asked."""

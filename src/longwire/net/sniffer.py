@@ -53,13 +53,16 @@ class Sniffer(asyncio.Protocol, Generic[S]):
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         if refusal is not None:
-            connection.close(CloseCode.OVERLOADED, refusal)
+            connection.close(*refusal)
             return
         connection.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._port.wheel.remove(self)
         self._port.open.discard(self)
+
+    def dismiss(self, code: CloseCode) -> None:
+        self.abort()
 
     def abort(self) -> None:
         self._transport.abort()

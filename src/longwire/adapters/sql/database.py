@@ -100,7 +100,10 @@ class SqliteDatabase:
         finish: Callable[[Item, Result], None],
         fail: Callable[[Item, Exception], None],
     ) -> Stage[Item, Result]:
-        """A new kind of gathered write. ``run`` is called on the writer thread, within a transaction."""
+        """A new kind of gathered write. ``run`` is called on the writer thread, within a transaction.
+
+        Within a group the stages run in the order in which they were made.
+        """
         stage = Stage(self, run, finish, fail)
         self._stages.append(stage)
         return stage
@@ -286,8 +289,9 @@ class SqliteDatabase:
         finished: list[_Finished] = []
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            for stage, items in group.items():
-                finished += _run_stage(connection, stage, items)
+            for stage in self._stages:
+                if stage in group:
+                    finished += _run_stage(connection, stage, group[stage])
             connection.exec_driver_sql("COMMIT")
         except Exception as error:  # the root of the writer's thread: whatever it is, the next group is tried
             with contextlib.suppress(DBAPIError):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from longwire.adapters.sql import bulk
 from longwire.adapters.sql.database import SqliteDatabase
 from longwire.clock import Clock
+from longwire.limits import MAX_TTL_S
 from longwire.model import Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
 from longwire.ports.messages import CommitCallback
 from longwire.reasons import Status
@@ -21,6 +22,8 @@ _INSERT_MESSAGES = (
     'INSERT OR IGNORE INTO messages (seq, sender_no, message_id, sender, "to", kind, payload, collapse_key,'
     " sent_at_ms, expires_at_ms, trace) VALUES {rows}"
 )
+_LAST = "SELECT seq, sent_at_ms FROM messages ORDER BY seq DESC LIMIT 1"
+_CLAMP = "UPDATE inbox SET expires_at_ms = ? WHERE expires_at_ms > ?"
 _INSERT_INBOX = "INSERT INTO inbox (device_no, seq, expires_at_ms) VALUES {rows}"
 _DELETE_INBOX = "DELETE FROM inbox WHERE (device_no, seq) IN (VALUES {rows})"
 _INSERT_RECEIPTS = "INSERT OR IGNORE INTO receipts (seq, device_no, outcome, at_ms, node_id) VALUES {rows}"
@@ -55,20 +58,27 @@ class SqlMessageStore:
         self._database = database
         self._clock = clock
         self._max_inbox = max_inbox
-        self._next_seq = 0
+        self._next_seq = 1
         self._hints: set[int] = set()
-        self._commits = database.stage(self._write, self._committed, self._refused)
+        # Acknowledgements first: what they end takes no room from the messages of the same group.
         self._receipts = database.stage(_end_acked, _nothing, self._receipt_refused)
+        self._commits = database.stage(self._write, self._committed, self._refused)
         self._told = database.stage(_subtract_missed, _nothing, _nothing)
         self.queued_bytes = 0
 
     async def start(self) -> None:
         """Finds the place of the last message and for whom something waits.
 
-        The writer alone gives places after that, and every change of an inbox passes through here.
+        The writer alone gives places after that, and every change of an inbox passes through here. Where the wall
+        clock stands before the last message, what is left of a TTL is clamped to the maximum (DESIGN §7).
         """
-        last = await self._database.read(lambda c: c.exec_driver_sql("SELECT MAX(seq) FROM messages").scalar())
-        self._next_seq = (last or 0) + 1
+        last = await self._database.read(lambda c: c.exec_driver_sql(_LAST).first())
+        now_ms = self._clock.now_ms()
+        if last is not None:
+            self._next_seq = last.seq + 1
+            if last.sent_at_ms > now_ms:
+                latest_ms = now_ms + MAX_TTL_S * 1000
+                await self._database.write(lambda c: c.exec_driver_sql(_CLAMP, (latest_ms, latest_ms)).close())
         waiting = await self._database.read(
             lambda c: c.exec_driver_sql("SELECT DISTINCT device_no FROM inbox").fetchall()
         )

@@ -20,8 +20,8 @@ from longwire.model import Outcome
 
 log = logging.getLogger(__name__)
 
-STEP_ROWS = 500
-_BUSY_PAUSE_S = 0.2
+STEP_ROWS = 2_000
+_BUSY_PAUSE_S = 0.1
 _IDLE_PAUSE_S = 30.0
 _DAY_MS = 86_400_000
 
@@ -145,6 +145,10 @@ class Sweeper:
 
 def _delete_uplink(connection: Connection, offsets: list[int]) -> int:
     if offsets:
+        for consumer, offset in connection.exec_driver_sql(
+            'SELECT consumer, "offset" FROM uplink_cursors WHERE "offset" < ?', (offsets[-1],)
+        ):
+            log.error("uplink records up to %d are deleted and %s has read to %d", offsets[-1], consumer, offset)
         connection.exec_driver_sql('DELETE FROM uplink WHERE "offset" <= ?', (offsets[-1],))
     return len(offsets)
 

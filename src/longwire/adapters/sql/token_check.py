@@ -18,11 +18,11 @@ _HASH_BYTES = 32
 
 # substr of a blob counts bytes, from 1. The cross joins fix the order: the batch drives, the tables follow.
 _CHECK = """
-WITH RECURSIVE batch(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM batch WHERE i + 1 < ?2)
+WITH RECURSIVE batch(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM batch WHERE i + 1 < :count)
 SELECT json_group_array(json_array(t.device_no, d.device_id, t.expires_at_ms, t.revoked_at_ms IS NOT NULL,
     d.is_disabled, d.missed, d.user))
 FROM batch
-LEFT JOIN tokens t ON t.token_hash = substr(?1, batch.i * 32 + 1, 32)
+LEFT JOIN tokens t ON t.token_hash = substr(:hashes, batch.i * 32 + 1, 32)
 LEFT JOIN devices d ON d.device_no = t.device_no
 """
 
@@ -37,7 +37,7 @@ def check_tokens(connection: Connection, token_hashes: Sequence[bytes]) -> list[
     blob = b"".join(token_hashes)
     if len(blob) != _HASH_BYTES * len(token_hashes):
         raise ValueError("a token's hash is not 32 bytes")
-    text = connection.exec_driver_sql(_CHECK, (blob, len(token_hashes))).fetchall()[0][0]
+    text = connection.exec_driver_sql(_CHECK, {"hashes": blob, "count": len(token_hashes)}).fetchall()[0][0]
     return [_credential(row) for row in _rows.decode(text)]
 
 

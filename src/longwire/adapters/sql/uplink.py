@@ -86,12 +86,13 @@ class SqlUplinkLog:
         else:
             after = position
         while True:
-            self._grown.clear()
+            # Of this reader and of no other: one that cleared it for all would take the others' wake-up.
+            grown = self._grown
             records = await self._database.read(lambda c: _read(c, after, limit))
             if records:
                 self._positions[consumer] = records[-1].offset
                 return records
-            await self._grown.wait()
+            await grown.wait()
 
     async def flush(self, consumer: str, offset: int) -> None:
         await self._database.write(lambda c: c.exec_driver_sql(_MOVE, (consumer, offset)).close())
@@ -110,7 +111,7 @@ class SqlUplinkLog:
     async def replay(self, letter_no: int) -> DeadLetter | None:
         now_ms = self._clock.now_ms()
         letter = await self._database.write(lambda c: self._replay(c, letter_no, now_ms))
-        self._grown.set()
+        self._grow()
         return letter
 
     def _replay(self, connection: Connection, letter_no: int, now_ms: int) -> DeadLetter | None:
@@ -126,10 +127,14 @@ class SqlUplinkLog:
         connection.exec_driver_sql(_REPLAYED, (now_ms, letter_no)).close()
         return replace(letter, replayed_at_ms=now_ms)
 
+    def _grow(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
     def _appended(self, item: _Append, status: Status) -> None:
         record, done = item
         self.queued_bytes -= len(record.payload) + ENVELOPE_BYTES
-        self._grown.set()
+        self._grow()
         done(record, status)
 
     def _refused(self, item: _Append, _error: Exception) -> None:
