@@ -65,6 +65,8 @@ class Server(ABC):
 
     name: str
     protocols: frozenset[str]
+    # Connects on their way at a time: more than Mosquitto's backlog of 100 takes would stall it for seconds.
+    connecting = 256
     # Whether SENT (or PUBACK) says that the message is on disk; None: we cannot know.
     is_durable: bool | None = False
 
@@ -184,6 +186,7 @@ class Mosquitto(Server):
 
     name = "mosquitto"
     protocols = frozenset({"mqtt"})
+    connecting = 64
 
     def missing(self) -> str | None:
         if self._program():

@@ -133,7 +133,7 @@ def _memory_tls(server: Server, protocol: str, folder: Path, scale: Scale) -> Me
 
 def _connect(server: Server, protocol: str, folder: Path, scale: Scale) -> Measured:
     with server.running(folder, protocol) as endpoint:
-        result = run("connect", endpoint, scale.connects)
+        result = run("connect", endpoint, scale.connects, connecting=server.connecting)
     return Measured(
         {
             "connects_per_s": number(result, "rate_per_s"),
@@ -222,7 +222,7 @@ def _loop_held(server: Server, protocol: str, folder: Path, scale: Scale) -> Mea
     with server.running(folder, protocol) as endpoint:
         pid, connections = endpoint.process.pid, scale.relay_connections
         raw = [
-            run("connect", endpoint, scale.connects),
+            run("connect", endpoint, scale.connects, connecting=server.connecting),
             run("relay", endpoint, connections, **_relay_options(scale, pid, receipt=False)),
             run("relay", endpoint, connections, **_relay_options(scale, pid, receipt=True)),
         ]

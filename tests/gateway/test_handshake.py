@@ -1,6 +1,7 @@
 """CONNECT: who is let in, who is not and why, and what may be sent behind it (PROTOCOL §2)."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from raw_peer import NATIVE
@@ -356,10 +357,8 @@ async def test_a_device_can_come_back_right_after_a_protocol_error(house, flavou
     for _ in range(3):
         peer = await house.device("d-1", flavour)
         peer.raw(b"\xff" * 64 if flavour == NATIVE else peer.encode(Connect("a", "b"), 1))
-        try:
+        with suppress(EOFError):
             await peer.ended()
-        except EOFError:
-            pass
     await (await house.device("d-1", flavour)).ping()
 
 

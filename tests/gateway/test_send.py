@@ -7,7 +7,7 @@ from raw_peer import JSON, NATIVE, Peer
 
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.messages import SqlMessageStore
-from longwire.application import Reject
+from longwire.application import Reject, SendRefused
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
 from longwire.model import Committed, Envelope
@@ -665,11 +665,9 @@ async def test_a_message_of_the_application_reaches_its_device(house, app, flavo
 
 async def test_a_message_of_the_application_for_now_only_is_never_stored(house, app) -> None:
     await house.register("d-1")
-    try:
-        status = await app.push("device:d-1", "news", "1", ttl_s=0)
-    except Exception as error:  # how a refusal is told is the application's affair
-        status = error.status  # type: ignore[attr-defined]
-    assert status is Status.OFFLINE
+    with pytest.raises(SendRefused) as refused:
+        await app.push("device:d-1", "news", "1", ttl_s=0)
+    assert refused.value.status is Status.OFFLINE
     receiver = await house.device("d-1")
     await house.hears_nothing(receiver)
     assert await app.push("device:d-1", "news", "2", ttl_s=0) is Status.OK

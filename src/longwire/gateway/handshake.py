@@ -35,8 +35,8 @@ from longwire.wire.packets import Connect, Connected, Received
 log = logging.getLogger(__name__)
 
 _BATCH = 256
-_WORTHWHILE = 64
-_PACE_S = 0.005
+_WORTHWHILE = 16
+_PACE_S = 0.002
 
 
 class _Pending(NamedTuple):

@@ -30,6 +30,8 @@ S = TypeVar("S")
 
 # A CLOSE that nobody reads holds the connection this long (PROTOCOL §4 grants a second).
 _LINGER_TICKS = int(1.0 / TICK_S) - 1
+# The loop's own default, which needs no call for each connection.
+_LOOPS_HIGH_WATER_BYTES = 65_536
 # At least so much behind CONNECT is taken before the device is known (PROTOCOL §2); as much again goes to upgrading.
 _HELD_BYTES = 2 * 65_536
 
@@ -169,7 +171,8 @@ class Connection(asyncio.Protocol, Generic[S]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transport in all but their class.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(self.port.limits.high_water_bytes, self.port.low_water_bytes)
+        if self.port.limits.high_water_bytes != _LOOPS_HIGH_WATER_BYTES:
+            self._transport.set_write_buffer_limits(self.port.limits.high_water_bytes, self.port.low_water_bytes)
         self.port.open.add(self)
         if self.due_slot < 0:
             self.port.wheel.add(self, self.port.handshake_ticks)

@@ -24,6 +24,13 @@ STEP_ROWS = 2_000
 _BUSY_PAUSE_S = 0.1
 _IDLE_PAUSE_S = 30.0
 _DAY_MS = 86_400_000
+_ROW_BYTES = 200
+_SAMPLES = 64
+_NEIGHBOURS = 16
+_SAMPLE = (
+    f'SELECT SUM(LENGTH(payload) + {_ROW_BYTES}), MAX("offset") FROM'
+    ' (SELECT payload, "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,9 @@ class Sweeper:
             except StoreUnavailable as error:
                 log.warning("nothing was swept: %s", error)
                 swept = 0
+            except Exception:
+                log.exception("a sweep failed; the next one is tried")
+                swept = 0
             await asyncio.sleep(_BUSY_PAUSE_S if swept >= STEP_ROWS else _IDLE_PAUSE_S)
 
     async def sweep_once(self) -> int:
@@ -93,9 +103,11 @@ class Sweeper:
 
     def _old_messages(self, connection: Connection, now_ms: int) -> int:
         oldest = connection.exec_driver_sql(
-            "SELECT seq, sent_at_ms FROM messages ORDER BY seq LIMIT ?", (STEP_ROWS,)
+            "SELECT seq, sent_at_ms FROM messages ORDER BY seq LIMIT ?", (STEP_ROWS + 1,)
         ).fetchall()
-        old = [seq for seq, sent_at_ms in oldest if sent_at_ms < now_ms - self._retention.messages_ms]
+        before_ms = now_ms - self._retention.messages_ms
+        # The newest message stays: after a restart the next place is counted from it.
+        old = [seq for seq, _ in itertools.takewhile(lambda row: row[1] < before_ms, oldest[:-1])]
         if not old:
             return 0
         connection.exec_driver_sql("DELETE FROM receipts WHERE seq <= ?", (old[-1],))
@@ -112,17 +124,12 @@ class Sweeper:
         return _delete_uplink(connection, old)
 
     def _large_uplink(self, connection: Connection, _now_ms: int) -> int:
-        """The log's size is judged by what its oldest rows weigh, times how many there are."""
-        oldest = connection.exec_driver_sql(
-            'SELECT "offset", LENGTH(payload) + 200 FROM uplink ORDER BY "offset" LIMIT ?', (STEP_ROWS,)
-        ).fetchall()
-        if len(oldest) < STEP_ROWS:
+        if _uplink_bytes(connection) <= self._retention.uplink_bytes:
             return 0
-        newest = connection.exec_driver_sql('SELECT MAX("offset") FROM uplink').scalar_one()
-        weight = sum(size for _, size in oldest) / len(oldest) * (newest - oldest[0][0])
-        return (
-            _delete_uplink(connection, [offset for offset, _ in oldest]) if weight > self._retention.uplink_bytes else 0
-        )
+        oldest = connection.exec_driver_sql(
+            'SELECT "offset" FROM uplink ORDER BY "offset" LIMIT ?', (STEP_ROWS,)
+        ).fetchall()
+        return _delete_uplink(connection, [offset for (offset,) in oldest])
 
     def _old_dead_letters(self, connection: Connection, now_ms: int) -> int:
         return _delete_first(
@@ -141,6 +148,26 @@ class Sweeper:
             (now_ms, STEP_ROWS),
         )
         return gone.rowcount
+
+
+def _uplink_bytes(connection: Connection) -> int:
+    """About what the log weighs: by samples, for to add it up would read all of it.
+
+    A sample is what a few neighbours weigh for each offset they span: records differ in size over time, and
+    repeats that were left out leave gaps.
+    """
+    first, last = connection.exec_driver_sql(
+        'SELECT (SELECT MIN("offset") FROM uplink), (SELECT MAX("offset") FROM uplink)'
+    ).one()
+    if first is None:
+        return 0
+    span = last + 1 - first
+    weight = 0.0
+    for sample in range(_SAMPLES):
+        at = first + span * sample // _SAMPLES
+        size, end = connection.exec_driver_sql(_SAMPLE, (at, _NEIGHBOURS)).one()
+        weight += size / (end + 1 - at)
+    return int(weight / _SAMPLES * span)
 
 
 def _delete_uplink(connection: Connection, offsets: list[int]) -> int:
