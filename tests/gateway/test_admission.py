@@ -3,11 +3,11 @@
 import asyncio
 
 from longwire.gateway import admission as module
+from longwire.gateway.admission import Admission
+from longwire.gateway.counters import Counters
 from longwire.limits import Limits
 from longwire.net.connection import DevicePort
 from longwire.net.wheel import Wheel
-from longwire.gateway.admission import Admission
-from longwire.gateway.counters import Counters
 from longwire.reasons import CloseCode
 from longwire.testing import ManualClock
 from longwire.wire.packets import Connect
