@@ -1,6 +1,7 @@
 """The program as people run it: a real `longwire dev` for the commands to talk to, and the commands themselves."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,17 @@ import httpx
 import pytest
 
 from longwire.cli import main
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Commands that run in this process set up its logs; the tests after them want them as they were."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers = handlers
+
 
 WITHIN_S = 30.0
 APPLICATION = """\
