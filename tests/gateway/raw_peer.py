@@ -1,6 +1,7 @@
 """A device that is nothing but the protocol: raw bytes, frames, no rules of its own. Speaks all three flavours."""
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from typing import TypeVar
@@ -55,9 +56,19 @@ class Peer:
         tls: ssl.SSLContext | None = None,
         origin: str | None = None,
         limit: int = 1 << 16,
+        receive_buffer: int | None = None,
     ) -> "Peer":
+        connecting = socket.socket()
+        connecting.setblocking(False)
+        if receive_buffer is not None:
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", port))
+        except OSError:
+            connecting.close()
+            raise
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls else None, limit=limit
+            sock=connecting, ssl=tls, server_hostname="localhost" if tls else None, limit=limit
         )
         peer = cls(reader, writer, flavour)
         if flavour != NATIVE:

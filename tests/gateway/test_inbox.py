@@ -18,6 +18,7 @@ class AwayMessages(SqlMessageStore):
     is_away = False
     answers_nothing_waits = False
     gate: asyncio.Event | None = None
+    asked_gate: asyncio.Event | None = None
 
     async def waiting(self, queries, now_ms):
         if self.is_away:
@@ -30,7 +31,10 @@ class AwayMessages(SqlMessageStore):
     async def who_may_wait(self, device_nos):
         if self.is_away:
             raise StoreUnavailable("away")
-        return set() if self.answers_nothing_waits else await super().who_may_wait(device_nos)
+        found = set() if self.answers_nothing_waits else await super().who_may_wait(device_nos)
+        if self.asked_gate is not None:
+            await self.asked_gate.wait()
+        return found
 
 
 async def away_house(houses, **limits):
@@ -137,6 +141,20 @@ async def test_a_message_committed_while_the_store_is_asked_is_not_lost(houses) 
     await house.hears_nothing(peer)
 
 
+async def test_messages_committed_before_it_is_known_if_anything_waits_come_in_order(houses) -> None:
+    house = await away_house(houses)
+    sender = await house.device("s-1")
+    house.messages.asked_gate = asyncio.Event()
+    peer = await house.device("d-1")
+    for n in range(2):
+        assert (await sender.tell("device:d-1", b"%d" % n)).status == 0
+    await peer.ping()
+    assert not peer.frames
+    house.messages.asked_gate.set()
+    assert numbers(await peer.pushes(2)) == [0, 1]
+    await house.hears_nothing(peer)
+
+
 async def test_a_new_session_gets_again_what_was_not_acknowledged(house, flavour) -> None:
     first = await house.device("d-1", flavour)
     await fill(house, "d-1", 3)
@@ -153,12 +171,12 @@ async def test_a_new_session_gets_again_what_was_not_acknowledged(house, flavour
 
 
 async def test_a_large_inbox_does_not_make_a_slow_reader_a_slow_consumer(houses) -> None:
-    house = await houses(high_water_bytes=20_000, max_unsent_bytes=200_000).start()
+    house = await houses(high_water_bytes=20_000, max_unsent_bytes=200_000, window=1_000).start()
     await house.register("d-1")
     sender = await house.device("s-1")
     for _ in range(120):
         assert (await sender.tell("device:d-1", b"x" * 60_000)).status == 0
-    peer = await house.peer()
+    peer = await house.peer(receive_buffer=4_096)
     peer.send(Connect("t-d-1", "d-1"), 1)
     await house.until(lambda: house.node.hub.find_by_id("d-1") is not None)
     peer.writer.transport.pause_reading()

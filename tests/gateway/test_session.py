@@ -110,6 +110,7 @@ async def test_a_device_made_anew_under_its_old_id_is_not_unbound_by_the_old_one
     newer = await house.device("d-1")
     await house.node.close_session(old_no, CloseCode.DISABLED, "device deleted")
     assert (await older.ended()).code == CloseCode.DISABLED
+    assert house.node.hub.find_by_id("d-1") is house.node.hub.find(house.no_of("d-1")) is not None
     sender = await house.device("d-2")
     sender.relay("device:d-1")
     await newer.push()

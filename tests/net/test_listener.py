@@ -6,7 +6,6 @@ import ipaddress
 import ssl
 import subprocess
 import sys
-import textwrap
 
 import pytest
 from cryptography import x509
@@ -137,9 +136,8 @@ async def test_a_certificate_or_key_that_is_not_there_is_an_os_error(certificate
 
 
 _OUT_OF_DESCRIPTORS = """
-import asyncio, resource, socket, sys
+import asyncio, resource
 import uvloop
-sys.path.insert(0, sys.argv[1])
 from longwire.limits import Limits
 from longwire.net.connection import DevicePort
 from longwire.net.listener import Listener
@@ -166,9 +164,7 @@ uvloop.run(main())
 
 
 async def test_a_process_out_of_descriptors_turns_connections_away_and_takes_later_ones() -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", textwrap.dedent(_OUT_OF_DESCRIPTORS), "src", stdout=subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _OUT_OF_DESCRIPTORS, stdout=subprocess.PIPE)
     try:
         port = int(await asyncio.wait_for(process.stdout.readline(), 20))
         for _ in range(2):

@@ -189,6 +189,15 @@ async def test_a_disk_without_room_refuses_writes_and_takes_them_when_there_is_r
     assert database.is_writable
 
 
+async def test_when_a_write_returns_what_was_queued_before_it_is_done_and_told(database) -> None:
+    gathered = Gathered(database)
+    for n in range(300):
+        gathered.stage.add(n)
+    seen = await database.write(lambda c: c.exec_driver_sql("SELECT COUNT(*) FROM numbers").scalar())
+    assert seen == 300
+    assert len(gathered.told) == 300
+
+
 async def test_an_exception_of_another_kind_does_not_kill_the_writer(database, monkeypatch) -> None:
     monkeypatch.setattr(module, "_run_stage", lambda *_: 1 / 0)
     with pytest.raises(StoreUnavailable):

@@ -102,10 +102,11 @@ class SqliteDatabase:
     ) -> Stage[Item, Result]:
         """A new kind of gathered write. ``run`` is called on the writer thread, within a transaction.
 
-        Within a group the stages run in the order in which they were made.
+        Within a group the stages run in the order in which they were made, and the calls of ``write`` behind them.
         """
         stage = Stage(self, run, finish, fail)
-        self._stages.append(stage)
+        # Calls stay the last: when a write has returned, what was queued before it has been told.
+        self._stages.insert(len(self._stages) - 1, stage)
         return stage
 
     # -- start and stop ---------------------------------------------------------------------------------------
