@@ -184,7 +184,8 @@ def _names_setting(settings: Settings, name: str) -> Iterator[None]:
 def _unbindable(settings: Settings, name: str, error: OSError) -> StartFailed:
     """What to do about a port that cannot be had."""
     port, host, flag = getattr(settings, name), settings.host, flag_of(name)
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    # From Python 3.13 on asyncio's own loop says "could not bind on any address", without a number.
+    if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, None):
         return StartFailed(f"host {host} (setting host) is no address of this machine")
     if error.errno == errno.EADDRINUSE:
         why = "is in use by another program"
