@@ -25,7 +25,7 @@ class Limits:
     max_connections: int = 18_000
     """Open device connections; the next one is told to come back (4003)."""
     accept_per_s: int = 20_000
-    """Connections taken a second, with a burst of the same; above it accepting pauses."""
+    """Connections taken a second, with a burst of the same; above it they are told to come back (4003)."""
     max_connections_per_address: int = 0
     """Open connections of one client address; 0: no limit. Never applied to loopback."""
     handshake_timeout_s: float = 5.0
