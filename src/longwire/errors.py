@@ -5,8 +5,6 @@ protocol error is ours: a caller asked for something that the protocol cannot sa
 system raises on purpose derives from ``LongwireError``; messages state the fact and the limit.
 """
 
-from longwire.reasons import CloseCode
-
 
 class LongwireError(Exception):
     """Base of every error that Longwire raises on purpose."""
@@ -33,14 +31,3 @@ class LocalProtocolError(LongwireError):
 
 class StoreUnavailable(LongwireError):
     """The store does not take or give this now; nothing of the call was kept, and repeating it is safe."""
-
-
-class SessionClosed(LongwireError):
-    """The connection that this call stood on has ended, with the close code that ended it."""
-
-    def __init__(self, code: CloseCode, reason: str, may_reconnect: bool, retry_after_ms: int) -> None:
-        super().__init__(f"connection closed with {int(code)} {code.label}: {reason}")
-        self.code = code
-        self.reason = reason
-        self.may_reconnect = may_reconnect
-        self.retry_after_ms = retry_after_ms

@@ -292,4 +292,3 @@ def encode(packet: AnyPacket, correlation: int = 0, flags: int = 0, trace: bytes
 
 
 PONG_PACKET = Pong()
-PING_PACKET = Ping()
