@@ -7,6 +7,7 @@
 Each peer gets the settings that suit it best here; README.md says what is fair and what is not.
 """
 
+import copy
 import json
 import os
 import shlex
@@ -24,6 +25,7 @@ from pathlib import Path
 from bench.processes import ServerFailedError, ServerProcess, answers_tcp, free_ports, started
 
 EPOLL_RELAY = Path(__file__).resolve().parent / "load" / "build" / "epoll_relay"
+TIMED_CALLBACKS = Path(__file__).resolve().parent / "callbacks.py"
 START_ATTEMPTS = 3
 CREATE_WITHIN_S = 300.0
 TOKENS = "bench-tokens.csv"
@@ -121,7 +123,14 @@ class Longwire(Server):
     is_durable = True
 
     _program = Path(sys.executable).parent / "longwire"  # not resolved: a venv's python is a link
+    start: tuple[str, ...] = (str(_program),)
     _seed: Path | None = None  # a data folder with the devices in it
+
+    def with_timed_callbacks(self) -> "Longwire":
+        """The same, on the same devices, with every callback of its loop timed (bench/callbacks.py)."""
+        timed = copy.copy(self)
+        timed.start = (sys.executable, "-P", str(TIMED_CALLBACKS))
+        return timed
 
     def missing(self) -> str | None:
         if self._program.exists():
@@ -167,7 +176,7 @@ class Longwire(Server):
         data = folder / "data"
         if self._seed is not None and not data.exists():
             shutil.copytree(self._seed, data)
-        command = [self._program, "dev", "--data", data, "--port", ports[0], "--http-port", ports[1]]
+        command = [*self.start, "dev", "--data", data, "--port", ports[0], "--http-port", ports[1]]
         if tls:
             certificate, key = make_certificate(folder)
             command += ["--certificate", certificate, "--certificate-key", key, "--tls-port", ports[2]]
