@@ -7,9 +7,14 @@ from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _BACKLOG = 2_048
 _GRACE_S = 2
+_HEAD_WITHIN_S = 10.0
+_MAX_HEAD_BYTES = 65_536
+_TOO_SLOW = "408 Request Timeout"
+_TOO_LARGE = "431 Request Header Fields Too Large"
 
 
 class _Server(uvicorn.Server):
@@ -17,6 +22,62 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the process's affair, not the HTTP server's."""
         yield
+
+
+class BoundedHeadProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol with a bound on a request's head, in time and in bytes; the parser itself has none.
+
+    The body's bounds are the API's (api/shell.py, api/bodies.py).
+    """
+
+    head_within_s = _HEAD_WITHIN_S
+    max_head_bytes = _MAX_HEAD_BYTES
+
+    _is_in_head = False
+    _head_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._is_in_head
+        super().data_received(data)
+        # The bytes that a head begins with are not counted: the end of a body may stand before them.
+        if was_in_head and self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.max_head_bytes:
+                self._turn_away(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._head_bytes = 0
+        if self._deadline is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._forget_deadline()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_within_s, self._turn_away, _TOO_SLOW)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _turn_away(self, status: str) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+            self.transport.close()
 
 
 class HttpServer:
@@ -28,7 +89,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 api,
-                http="httptools",
+                http=BoundedHeadProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
