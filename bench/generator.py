@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from bench.servers import Endpoint
 
@@ -81,21 +82,42 @@ class Held:
     """Connections that are up; `final` is filled in once they are let go."""
 
     connected: int
+    connects_per_s: float
+    _stdin: IO[str]
     final: Result = field(default_factory=dict)
+
+    def begin_phase(self, name: str) -> None:
+        """From now on the latencies that a `push` takes are of this phase."""
+        self._stdin.write(f"{name}\n")
+        self._stdin.flush()
 
 
 @contextmanager
 def held_idle(endpoint: Endpoint, connections: int, first: int = 0) -> Iterator[Held]:
     """Opens the connections, of the devices from `first` on, and keeps them alive but idle while the block lasts."""
-    command = _command("idle", endpoint, connections, {"first": first})
+    with _held("idle", endpoint, connections, {"first": first}) as held:
+        yield held
+
+
+@contextmanager
+def held_fleet(endpoint: Endpoint, connections: int, **extra: object) -> Iterator[Held]:
+    """Connected devices that acknowledge what comes while the block lasts, and write it down (load/work_push.c)."""
+    with _held("push", endpoint, connections, extra) as held:
+        yield held
+
+
+@contextmanager
+def _held(work: str, endpoint: Endpoint, connections: int, extra: dict[str, object]) -> Iterator[Held]:
+    command = _command(work, endpoint, connections, extra)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as lwload:
         assert lwload.stdin is not None
         assert lwload.stdout is not None
         try:
-            word, _, ready = lwload.stdout.readline().partition(" ")
+            word, _, told = lwload.stdout.readline().partition(" ")
             if word != "READY":
-                raise GeneratorFailedError(f"lwload idle ended with {lwload.wait(10)} before it was ready")
-            held = Held(connected=int(json.loads(ready)["connected"]))
+                raise GeneratorFailedError(f"lwload {work} ended with {lwload.wait(10)} before it was ready")
+            ready = json.loads(told)
+            held = Held(ready["connected"], ready["rate_per_s"], lwload.stdin)
             yield held
             lwload.stdin.close()
             held.final = json.loads(lwload.stdout.readline())
@@ -117,6 +139,9 @@ def faults(result: Result) -> tuple[list[str], list[str]]:
     """What the generator found wrong: (what no server may do, what a reader must know)."""
     never = [f"{name}: {result[name]}" for name in _NEVER if result.get(name)]
     told = [f"{name}: {result[name]}" for name in _TOLD if result.get(name)]
+    answers = result.get("statuses")
+    if isinstance(answers, dict):
+        told += [f"HTTP {status}: {count}" for status, count in answers.items() if not status.startswith("2")]
     statuses = result.get("sent_statuses")
     if isinstance(statuses, dict):
         told += [f"SENT {status}: {count}" for status, count in statuses.items() if status != "0"]

@@ -4,6 +4,7 @@ Only processes started here are ever ended, and by their pid. Memory and CPU are
 its children, so that a server does not look small because it works in several processes.
 """
 
+import os
 import resource
 import socket
 import subprocess
@@ -90,6 +91,36 @@ class ServerProcess:
                     rss += int(rest.split()[0])
         return Memory(pss, rss)
 
+    def cpu_s(self) -> float:
+        """User and system time of the process and its descendants so far."""
+        ticks = 0
+        for pid in _tree(self.pid):
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(after_name[11]) + int(after_name[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def forget_peak(self) -> None:
+        """From now on `peak_kb` is of the time since. Raises ServerFailedError where the kernel does not do that."""
+        try:
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        except OSError as refused:
+            self.require_alive()
+            raise ServerFailedError(f"the peak of its memory cannot be reset here: {refused.strerror}") from refused
+
+    def peak_kb(self) -> int:
+        """The most that the process itself held (RSS)."""
+        return self._status_kb("VmHWM")
+
+    def rss_kb(self) -> int:
+        """What the process itself holds now, without its children."""
+        return self._status_kb("VmRSS")
+
+    def _status_kb(self, name: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+        raise ServerFailedError(f"the kernel does not tell {name}")
+
     def settled_memory(self, at_least_s: float, at_most_s: float = 20.0) -> Memory:
         """The memory once it stands still: two readings a second apart within 0.2 %."""
         started = time.monotonic()
@@ -121,13 +152,17 @@ def answers_tcp(port: int) -> bool:
 
 
 @contextmanager
-def started(command: list[str], folder: Path) -> Iterator[ServerProcess]:
-    """Runs `command` in `folder`; its output goes to server.log there. SIGTERM at the end, SIGKILL if it stays."""
+def started(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[ServerProcess]:
+    """Runs `command` in `folder`, with these variables besides our own; its output goes to server.log there.
+
+    SIGTERM at the end, SIGKILL if it stays.
+    """
     log = folder / "server.log"
     with log.open("ab") as output:
         popen = subprocess.Popen(
             command,
             cwd=folder,
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

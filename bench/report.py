@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.generator import Result, faults
-from bench.works import Metric, Work
+from bench.work import Metric, Work
 
 OURS = "longwire"
 

@@ -22,7 +22,8 @@ from bench.generator import GeneratorFailedError
 from bench.processes import ServerFailedError, raise_file_limit
 from bench.report import Run, judge, print_work, write_json
 from bench.servers import BareEpoll, Custom, Longwire, Mosquitto, Server
-from bench.works import QUICK, WORKS, Scale, Work
+from bench.work import QUICK, Scale, Work
+from bench.works import WORKS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BUSY_LOAD = 0.5
@@ -140,7 +141,7 @@ def _run_all(plan: Plan, console: Console) -> list[Run]:
                 run = _measure(work, server, protocol, round_number, plan.scale)
                 runs.append(run)
                 console.print(
-                    f"round {round_number}  {work.name:<17}{server.name:<12} {_headline(work, run)}", highlight=False
+                    f"round {round_number}  {work.name:<21}{server.name:<12} {_headline(work, run)}", highlight=False
                 )
     return runs
 
@@ -163,7 +164,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE)
     if arguments.list:
         for work in WORKS:
-            console.print(f"{work.name:<18}{work.title}", highlight=False)
+            console.print(f"{work.name:<21}{work.title}", highlight=False)
         return 0
 
     raise_file_limit()

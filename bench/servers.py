@@ -19,7 +19,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.processes import ServerFailedError, ServerProcess, answers_tcp, free_ports, started
@@ -28,6 +28,7 @@ EPOLL_RELAY = Path(__file__).resolve().parent / "load" / "build" / "epoll_relay"
 TIMED_CALLBACKS = Path(__file__).resolve().parent / "callbacks.py"
 START_ATTEMPTS = 3
 CREATE_WITHIN_S = 300.0
+SEED_WITHIN_S = 900.0
 TOKENS = "bench-tokens.csv"
 
 
@@ -41,6 +42,7 @@ class Endpoint:
     tokens: Path | None = None
     http_url: str | None = None
     is_tls: bool = False
+    data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class Launch:
     tokens: Path | None = None
     http_url: str | None = None
     is_tls: bool = False
+    data: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     def until_ready(self, process: ServerProcess) -> Endpoint:
         """Waits for the port, or for /readyz where the server has one. Raises ServerFailedError."""
         url = self.http_url
         process.wait_until(lambda: answers_tcp(self.port) if url is None else _answers_http(f"{url}/readyz"))
         tokens = self.tokens if self.tokens is not None and self.tokens.exists() else None
-        return Endpoint(process, self.protocol, self.port, tokens, url, self.is_tls)
+        return Endpoint(process, self.protocol, self.port, tokens, url, self.is_tls, self.data)
 
 
 class Server(ABC):
@@ -95,7 +99,7 @@ class Server(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(START_ATTEMPTS):
             launch = self._launch(folder, free_ports(4), protocol, tls)
-            with started(launch.command, folder) as process:
+            with started(launch.command, folder, launch.environment) as process:
                 try:
                     endpoint = launch.until_ready(process)
                 except ServerFailedError as failure:
@@ -124,13 +128,44 @@ class Longwire(Server):
 
     _program = Path(sys.executable).parent / "longwire"  # not resolved: a venv's python is a link
     start: tuple[str, ...] = (str(_program),)
-    _seed: Path | None = None  # a data folder with the devices in it
+    seed: Path | None = None  # a data folder with the devices in it
+
+    def __init__(self) -> None:
+        self._seeds: dict[tuple[str, ...], Path] = {}
 
     def with_timed_callbacks(self) -> "Longwire":
         """The same, on the same devices, with every callback of its loop timed (bench/callbacks.py)."""
         timed = copy.copy(self)
         timed.start = (sys.executable, "-P", str(TIMED_CALLBACKS))
         return timed
+
+    def seeded(self, *steps: tuple[object, ...]) -> "Longwire":
+        """The same on a data folder that bench/seed.py has filled further: made once a run, copied for each process."""
+        assert self.seed is not None
+        words = tuple(" ".join(map(str, step)) for step in steps)
+        data = self._seeds.get(words)
+        if data is None:
+            data = self.seed.parent / f"seeded-{len(self._seeds)}"
+            shutil.copytree(self.seed, data)
+            for what, *numbers in steps:
+                self._fill([str(word) for word in (what, data, *numbers)])
+            self._seeds[words] = data
+        fuller = copy.copy(self)
+        fuller.seed = data
+        return fuller
+
+    @staticmethod
+    def _fill(words: list[str]) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.seed", *words],
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SEED_WITHIN_S,
+        )
+        if done.returncode != 0:
+            raise ServerFailedError(f"bench.seed {words[0]} failed: {done.stderr.strip()[-500:]}")
 
     def missing(self) -> str | None:
         if self._program.exists():
@@ -150,7 +185,7 @@ class Longwire(Server):
         data = folder / "data"
         with self.running(folder, "native") as endpoint:
             self._create_devices(endpoint, devices, data / TOKENS)
-        self._seed = data
+        self.seed = data
 
     def _create_devices(self, endpoint: Endpoint, count: int, tokens: Path) -> None:
         """The one place that knows how devices are made."""
@@ -174,8 +209,8 @@ class Longwire(Server):
     def _launch(self, folder: Path, ports: list[int], protocol: str, tls: bool) -> Launch:
         """The one place that knows how `longwire dev` is called."""
         data = folder / "data"
-        if self._seed is not None and not data.exists():
-            shutil.copytree(self._seed, data)
+        if self.seed is not None and not data.exists():
+            shutil.copytree(self.seed, data)
         command = [*self.start, "dev", "--data", data, "--port", ports[0], "--http-port", ports[1]]
         if tls:
             certificate, key = make_certificate(folder)
@@ -187,6 +222,8 @@ class Longwire(Server):
             tokens=data / TOKENS,
             http_url=f"http://127.0.0.1:{ports[1]}",
             is_tls=tls,
+            data=data,
+            environment={"LONGWIRE_API_CALLS_PER_S": "0"},  # the bench has one key for all its callers
         )
 
 

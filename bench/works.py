@@ -1,95 +1,14 @@
-"""The works: what is done to a server, and which figures are read.
+"""The works of the device port: what is done to a server, and which figures are read; and the list of all works."""
 
-Each work is a function from a fresh server to figures and the generator's raw results. The first metric of a work is
-its headline: ratios between servers are of that one.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.api_works import API_WORKS
 from bench.callbacks import longest_callback
-from bench.generator import Result, has_tls, held_idle, number, run
+from bench.generator import Result, held_idle, number, run
 from bench.loop_held import longest_lateness
-from bench.servers import BareEpoll, Custom, Longwire, Server
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of everything."""
-
-    idle_connections: int = 15_000
-    idle_first: int = 3_000  # of these, opened before the rest: see _memory
-    connects: int = 15_000
-    relay_connections: int = 2_000
-    in_flight: int = 1_000
-    payload_bytes: int = 128
-    seconds: float = 10.0
-    warmup_s: float = 3.0
-    settle_s: float = 4.0
-    open_rate: int = 10_000
-    durable_rate: int = 5_000
-
-    @property
-    def devices(self) -> int:
-        return max(self.idle_connections, self.connects, self.relay_connections)
-
-
-QUICK = Scale(
-    idle_connections=2_000,
-    idle_first=500,
-    connects=2_000,
-    relay_connections=500,
-    in_flight=250,
-    seconds=2,
-    warmup_s=1,
-    settle_s=2,
-)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure: `key` in the JSON, `label` in the table."""
-
-    key: str
-    label: str
-    digits: int = 0
-    higher_is_better: bool = False
-
-
-@dataclass
-class Measured:
-    """What one run of a work on one server gave."""
-
-    figures: dict[str, float]
-    raw: list[Result] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One work, and the servers that take part in it."""
-
-    name: str
-    title: str
-    metrics: tuple[Metric, ...]
-    servers: tuple[str, ...]
-    protocol: str  # Longwire's; peers use the one they have
-    measure: Callable[[Server, str, Path, Scale], Measured]
-    budget: str = ""
-    needs_tls: bool = False
-
-    def protocol_for(self, server: Server) -> str | None:
-        """What `server` speaks in this work; None when it takes no part."""
-        # A server given on the command line joins where the bare relay does: where any native server can.
-        if server.name not in self.servers and not (isinstance(server, Custom) and BareEpoll.name in self.servers):
-            return None
-        if self.needs_tls and not (server.offers_tls() and has_tls()):
-            return None
-        if self.protocol == "native" and server.protocols == {"mqtt"}:
-            return "mqtt"
-        return self.protocol if self.protocol in server.protocols else None
-
+from bench.push_works import PUSH_WORKS
+from bench.servers import Longwire, Server
+from bench.work import Measured, Metric, Scale, Work
 
 CPU = Metric("server_cpu_us", "server CPU µs a message", 1)
 
@@ -161,7 +80,9 @@ def _relay_options(scale: Scale, pid: int, receipt: bool, rate: int = 0) -> dict
 
 def _relay(server: Server, protocol: str, folder: Path, scale: Scale) -> Measured:
     with server.running(folder, protocol) as endpoint:
-        options = _relay_options(scale, endpoint.process.pid, receipt=False)
+        # A generator that sleeps whenever it is faster is woken by every write of the server, who pays for it: the
+        # slower the server, the more. Nobody pays for one that polls on the core that is its own.
+        options = {**_relay_options(scale, endpoint.process.pid, receipt=False), "spin": 1}
         result = run("relay", endpoint, scale.relay_connections, **options)
     return Measured(
         {
@@ -330,4 +251,6 @@ WORKS = (
         _loop_held,
         "≤ 50 ms, collector included",
     ),
+    *PUSH_WORKS,
+    *API_WORKS,
 )

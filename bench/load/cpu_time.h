@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -44,6 +45,15 @@ static inline uint64_t cpu_time_us(pid_t pid)
         total += cpu_time_us(child);
     fclose(file);
     return total;
+}
+
+/* The same of this program. */
+static inline uint64_t own_cpu_time_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 #endif

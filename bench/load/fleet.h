@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "buffer.h"
+#include "content.h"
 #include "histogram.h"
 #include "options.h"
 #include "protocol.h"
@@ -42,6 +43,7 @@ const char *ending_name(int code);
 struct listener {
     void (*message)(struct fleet *f, struct conn *c, const struct incoming *m);
     void (*receipt)(struct fleet *f, struct conn *c, uint32_t ordinal, int status);
+    void (*answer)(struct fleet *f, struct conn *c, int status, struct span body); /* HTTP only */
 };
 
 struct fleet {

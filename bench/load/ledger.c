@@ -1,41 +1,20 @@
 #include "ledger.h"
 
 #include <sys/mman.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "fleet.h"
-
-enum { RECORDS_MAX = 1 << 26, STAMP_BYTES = 24, FILLER_PERIOD = 256 };
-
-static uint64_t mix(uint64_t x) /* splitmix64's finalizer: one to one */
-{
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
+enum { RECORDS_MAX = 1 << 26 };
 
 void ledger_init(struct ledger *l, const struct options *options)
 {
-    struct timespec wall;
-    size_t filler = options->payload_bytes + FILLER_PERIOD;
-
     memset(l, 0, sizeof *l);
     l->options = options;
-    if (getrandom(&l->run_id, sizeof l->run_id, 0) != sizeof l->run_id)
-        exit(1);
-    clock_gettime(CLOCK_REALTIME, &wall);
-    l->wall_offset_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000 - now_us() / 1000;
+    content_init(&l->content, options->payload_bytes);
     /* Reserved, not used: the kernel gives pages as they are written, and nothing is ever copied mid-run. */
     l->records = mmap(NULL, RECORDS_MAX * sizeof *l->records, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (l->records == MAP_FAILED)
         must_allocate(NULL);
     l->newest = must_allocate(calloc(options->connections, sizeof *l->newest));
-    l->payload = must_allocate(malloc(options->payload_bytes));
-    l->filler = must_allocate(malloc(filler));
-    for (size_t i = 0; i < filler; i++)
-        l->filler[i] = (uint8_t)mix(l->run_id + i);
 }
 
 bool ledger_is_full(const struct ledger *l) { return l->next == RECORDS_MAX; }
@@ -47,22 +26,6 @@ static uint32_t sender_of(const struct ledger *l, uint64_t seq) { return (uint32
 static uint32_t receiver_of(const struct ledger *l, uint64_t seq)
 {
     return (sender_of(l, seq) + l->options->connections / 2) % l->options->connections;
-}
-
-/* A UUIDv7, as an SDK would make it: 48 bits of wall clock ms, then 74 bits nobody repeats. */
-static void message_id(const struct ledger *l, uint64_t seq, uint8_t id[16])
-{
-    write_be(id, l->wall_offset_ms + l->records[seq].sent_us / 1000, 6);
-    write_be(id + 6, 0x7000 | (seq & 0x0fff), 2);
-    write_be(id + 8, (mix(l->run_id + seq) >> 2) | (uint64_t)1 << 63, 8);
-}
-
-static void fill_payload(struct ledger *l, uint64_t seq)
-{
-    uint64_t stamp[3] = {l->run_id, seq, l->records[seq].sent_us};
-    _Static_assert(sizeof stamp == STAMP_BYTES, "the stamp");
-    memcpy(l->payload, stamp, STAMP_BYTES);
-    memcpy(l->payload + STAMP_BYTES, l->filler + seq % FILLER_PERIOD, l->options->payload_bytes - STAMP_BYTES);
 }
 
 void ledger_skip(struct ledger *l)
@@ -77,11 +40,11 @@ void ledger_enter(struct ledger *l, uint64_t sent_us, struct outgoing *out)
     l->records[seq] = (struct record){.sent_us = sent_us, .fate = SENT_OUT};
     l->sent++;
     l->in_flight++;
-    fill_payload(l, seq);
-    message_id(l, seq, out->id);
+    content_id(&l->content, seq, sent_us, out->id);
     out->ordinal = (uint32_t)(seq / l->options->connections);
     out->to_device = l->options->device_ids[receiver_of(l, seq)];
-    out->payload = (struct span){l->payload, l->options->payload_bytes};
+    out->to_group = NULL;
+    out->payload = content_payload(&l->content, seq, sent_us);
     out->receipt = l->options->receipt;
 }
 
@@ -102,50 +65,28 @@ static void add_fate(struct ledger *l, struct record *r, enum fate fate)
 
 static bool in_measured_time(const struct ledger *l, uint64_t at_us) { return at_us >= l->from_us && at_us < l->to_us; }
 
-static bool has_right_content(struct ledger *l, uint64_t seq, const struct incoming *m)
+uint64_t ledger_deliver(struct ledger *l, uint32_t receiver, const struct incoming *m, uint64_t now)
 {
-    uint8_t id[16];
-    fill_payload(l, seq);
-    if (!span_equals(m->payload, (struct span){l->payload, l->options->payload_bytes}))
-        return false;
-    if (m->wants_ack != l->options->receipt)
-        return false;
-    if (m->id.data == NULL) /* MQTT has neither id nor sender */
-        return true;
-    message_id(l, seq, id);
-    static const char prefix[] = "device:";
-    const size_t prefix_length = sizeof prefix - 1;
-    return span_equals(m->id, (struct span){id, sizeof id}) && span_equals(m->kind, span_of(MESSAGE_KIND)) &&
-           m->sender.length > prefix_length && memcmp(m->sender.data, prefix, prefix_length) == 0 &&
-           span_equals((struct span){m->sender.data + prefix_length, m->sender.length - prefix_length},
-                       span_of(l->options->device_ids[sender_of(l, seq)]));
-}
-
-void ledger_deliver(struct ledger *l, uint32_t receiver, const struct incoming *m, uint64_t now)
-{
-    uint64_t stamp[3];
-    if (m->payload.length < STAMP_BYTES) {
-        l->corrupt++;
-        return;
+    uint64_t seq = 0;
+    enum origin origin = content_origin(&l->content, m->payload, &seq);
+    if (origin == ANOTHER_RUN) {
+        l->foreign++; /* left over */
+        return 0;
     }
-    memcpy(stamp, m->payload.data, STAMP_BYTES);
-    uint64_t seq = stamp[1];
-    if (stamp[0] != l->run_id) {
-        l->foreign++; /* left over from an earlier run */
-        return;
-    }
-    if (seq >= l->next || !(l->records[seq].fate & SENT_OUT) || !has_right_content(l, seq, m)) {
+    if (origin == NOBODY || seq >= l->next || !(l->records[seq].fate & SENT_OUT) ||
+        m->wants_ack != l->options->receipt ||
+        !content_is_right(&l->content, seq, l->records[seq].sent_us, m, l->options->device_ids[sender_of(l, seq)])) {
         l->corrupt++;
-        return;
+        return 0;
     }
     struct record *r = &l->records[seq];
     if (receiver != receiver_of(l, seq)) {
         l->misrouted++;
-        return;
+        return 0;
     }
     if (r->fate & DELIVERED) {
         l->duplicates++;
-        return;
+        return 0;
     }
     if (seq < l->newest[receiver])
         l->out_of_order++;
@@ -158,6 +99,7 @@ void ledger_deliver(struct ledger *l, uint32_t receiver, const struct incoming *
     l->delivered_in_time += in_measured_time(l, now);
     if (in_measured_time(l, r->sent_us))
         histogram_record(&l->delivery_latency, now - r->sent_us);
+    return r->sent_us;
 }
 
 void ledger_confirm(struct ledger *l, uint32_t sender, uint32_t ordinal, int status, uint64_t now)

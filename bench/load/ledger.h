@@ -6,6 +6,7 @@
 #ifndef LW_LEDGER_H
 #define LW_LEDGER_H
 
+#include "content.h"
 #include "histogram.h"
 #include "options.h"
 #include "protocol.h"
@@ -19,13 +20,11 @@ struct record {
 
 struct ledger {
     const struct options *options;
-    uint64_t run_id, wall_offset_ms;
+    struct content content;
     struct record *records;
     uint64_t next;      /* the number the next message gets */
     uint64_t undecided; /* all before it are finished or given up */
     uint64_t *newest;   /* by receiver: 1 + the highest number it got */
-    uint8_t *filler;
-    uint8_t *payload; /* of the message being written or checked */
     uint32_t in_flight;
 
     /* The measured time: arrivals are counted in it, latencies are of messages sent in it. */
@@ -45,7 +44,8 @@ uint32_t ledger_next_sender(const struct ledger *l);
 void ledger_skip(struct ledger *l);
 /* Enters the next message, sent at `sent_us`; `out` may be used until the next call. */
 void ledger_enter(struct ledger *l, uint64_t sent_us, struct outgoing *out);
-void ledger_deliver(struct ledger *l, uint32_t receiver, const struct incoming *m, uint64_t now);
+/* Gives when it was sent, or 0 where it is not the first right delivery of a message. */
+uint64_t ledger_deliver(struct ledger *l, uint32_t receiver, const struct incoming *m, uint64_t now);
 void ledger_confirm(struct ledger *l, uint32_t sender, uint32_t ordinal, int status, uint64_t now);
 /* Gives up what has taken longer than the timeout, so that a lost message cannot stall a closed loop. */
 void ledger_give_up(struct ledger *l, uint64_t now);

@@ -15,9 +15,9 @@ void native_put_connect(struct buffer *b, const char *token, const char *device_
 
 void native_put_send(struct buffer *b, const struct outgoing *m)
 {
-    static const char prefix[] = "device:";
     char to[128];
-    int length = snprintf(to, sizeof to, "%s%s", prefix, m->to_device);
+    int length = snprintf(to, sizeof to, "%s%s", m->to_group ? "group:" : "device:",
+                          m->to_group ? m->to_group : m->to_device);
 
     size_t mark = frame_begin(b, m->receipt ? FLAG_ACK : 0, CMD_SEND, m->ordinal);
     pack_array(b, 4);
@@ -50,6 +50,10 @@ static bool on_push(struct fleet *f, struct conn *c, const struct frame *frame, 
     m.sender = unpack_bytes(u);
     m.payload = unpack_bytes(u);
     unpack_int(u); /* sent_at_ms */
+    if (fields > 5)
+        unpack_bytes(u); /* collapse key */
+    if (fields > 6)
+        m.to = unpack_bytes(u);
     if (u->bad || fields < 5 || m.id.length != 16 || m.handle == 0)
         return false;
     if (f->listener.message)

@@ -10,7 +10,7 @@
 #include "protocol.h"
 
 static const char usage[] =
-    "usage: lwload idle|connect|relay --port N [options]\n"
+    "usage: lwload idle|connect|relay|fanout|push|post --port N [options]\n"
     "  --protocol P      native (default), websocket, mqtt\n"
     "  --host A          127.0.0.1\n"
     "  --tokens FILE     lines `device_id,token`; without it: dev-000000, … with the token `none`\n"
@@ -25,10 +25,22 @@ static const char usage[] =
     "  --rate R          open loop instead: R messages a second by a fixed schedule\n"
     "  --payload B       bytes of a message (128)\n"
     "  --receipt 0|1     1: flag 2, SENT and ACK (MQTT: QoS 1)\n"
+    "  --spin 0|1        1: poll without sleeping, so that the server never pays for waking the generator (0)\n"
     "  --seconds S --warmup S   measured time, and the time before it (10, 2)\n"
     "  --timeout S       a message that takes longer is given up (5)\n"
     "  --drain S         wait so long for the rest at the end (10)\n"
-    "  --server-pid PID  also read that process's CPU time over the measured time\n";
+    "  --server-pid PID  also read that process's CPU time over the measured time\n"
+    "fanout: as relay without --rate and --receipt, and\n"
+    "  --group ID        the first device writes to this group, all others get it\n"
+    "push: acknowledges what comes; a line on stdin names a phase, its end ends the run\n"
+    "  --seconds S       ends the run instead\n"
+    "  --rate R          meanwhile R messages a second between the devices, --payload and --receipt as in relay\n"
+    "  --lists 0|1       tell of each message (1)\n"
+    "  --names-receiver 0|1  each payload must have its receiver's id in it (0)\n"
+    "post: HTTP; --connections callers, each with one call at a time; --seconds, --warmup, --drain, --server-pid\n"
+    "  --path P --key K  where to, and the API key\n"
+    "  --bodies FILE     one JSON body a line, taken in turn\n"
+    "  --count TEXT      what is counted in each answer; without it: good answers\n";
 
 static void fail(const char *why, const char *what)
 {
@@ -112,13 +124,16 @@ void options_parse(struct options *o, int argc, char **argv)
         {"heartbeat", 1, 0, 'b'},
         {"subscribe", 1, 0, 'u'}, {"in-flight", 1, 0, 'w'},  {"rate", 1, 0, 'r'},    {"payload", 1, 0, 'B'},
         {"receipt", 1, 0, 'c'},   {"seconds", 1, 0, 'S'},    {"warmup", 1, 0, 'W'},  {"timeout", 1, 0, 'T'},
-        {"drain", 1, 0, 'D'},     {"server-pid", 1, 0, 'i'}, {0, 0, 0, 0}};
+        {"drain", 1, 0, 'D'},     {"spin", 1, 0, 'y'},     {"server-pid", 1, 0, 'i'}, {"group", 1, 0, 'g'},
+        {"lists", 1, 0, 'l'},     {"names-receiver", 1, 0, 'N'}, {"path", 1, 0, 'a'}, {"key", 1, 0, 'K'},
+        {"bodies", 1, 0, 'j'},    {"count", 1, 0, 'C'},      {0, 0, 0, 0}};
     const char *tokens = NULL;
     int choice, which = 0;
 
     *o = (struct options){.protocol = &protocol_native, .host = "127.0.0.1", .connections = 2000,
                           .connecting = 64, .sources = 8, .heartbeat_s = 60, .in_flight = 1000,
-                          .payload_bytes = 128, .seconds = 10, .warmup_s = 2, .timeout_s = 5, .drain_s = 10};
+                          .payload_bytes = 128, .seconds = 10, .warmup_s = 2, .timeout_s = 5, .drain_s = 10,
+                          .lists = true};
     while ((choice = getopt_long(argc, argv, "", names, &which)) != -1) {
         const char *name = choice == '?' ? "" : names[which].name;
         switch (choice) {
@@ -135,15 +150,27 @@ void options_parse(struct options *o, int argc, char **argv)
         case 'w': o->in_flight = (uint32_t)number(name, optarg, 1, 1e6); break;
         case 'r': o->rate = number(name, optarg, 1, 1e7); break;
         case 'B': o->payload_bytes = (uint32_t)number(name, optarg, 32, 60000); break;
+        case 'y': o->spin = number(name, optarg, 0, 1) > 0; break;
         case 'c': o->receipt = number(name, optarg, 0, 1) > 0; break;
-        case 'S': o->seconds = number(name, optarg, 0.1, 600); break;
+        case 'S': o->seconds = number(name, optarg, 0.1, 600); o->is_timed = true; break;
         case 'W': o->warmup_s = number(name, optarg, 0, 600); break;
         case 'T': o->timeout_s = number(name, optarg, 0.1, 600); break;
         case 'D': o->drain_s = number(name, optarg, 0, 600); break;
         case 'i': o->server_pid = (pid_t)number(name, optarg, 1, 1e9); break;
+        case 'g': o->group = optarg; break;
+        case 'l': o->lists = number(name, optarg, 0, 1) > 0; break;
+        case 'N': o->names_receiver = number(name, optarg, 0, 1) > 0; break;
+        case 'a': o->path = optarg; break;
+        case 'K': o->key = optarg; break;
+        case 'j': o->bodies = optarg; break;
+        case 'C': o->count = optarg; break;
         default: fail("", "");
         }
     }
+    if (o->group && strlen(o->group) > 100)
+        fail("--group is too long: ", o->group);
+    if (o->count && o->count[0] == '\0')
+        fail("--count needs a text", "");
     if (o->port == 0)
         fail("--port is needed", "");
     raise_file_limit(o->connections);

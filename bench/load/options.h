@@ -14,9 +14,13 @@ struct options {
     bool subscribe; /* MQTT only: native devices can be written to as soon as they are authenticated */
     /* relay */
     uint32_t in_flight, payload_bytes;
-    bool receipt;
+    bool receipt, is_timed; /* --seconds was given */
+    bool spin; /* never sleep: a server that is waited for does not pay for waking us */
     double rate, seconds, warmup_s, timeout_s, drain_s;
     pid_t server_pid;
+    const char *group; /* fanout; else NULL */
+    bool lists, names_receiver; /* push */
+    const char *path, *key, *bodies, *count; /* post; NULL where not given */
     /* devices */
     const char **device_ids, **tokens;
 };

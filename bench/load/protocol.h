@@ -14,18 +14,20 @@
 struct fleet;
 struct conn;
 
-/* A message on its way out. `ordinal` counts the sender's messages from 0 and comes back with the receipt. */
+/* A message on its way out. A group is a topic in MQTT. `ordinal` counts the sender's messages from 0 and comes back
+ * with the receipt. */
 struct outgoing {
     uint8_t id[16];
     uint32_t ordinal;
-    const char *to_device;
+    const char *to_device, *to_group; /* one of them; the other is NULL */
     struct span payload;
     bool receipt;
 };
 
-/* A message that came. A protocol that carries no id or sender (MQTT) leaves those spans empty. */
+/* A message that came. A protocol that carries no id or sender (MQTT) leaves those spans empty. `to` is what the
+ * message was addressed to, where that is not the receiver itself. */
 struct incoming {
-    struct span id, kind, sender, payload;
+    struct span id, kind, sender, payload, to;
     uint32_t handle;
     bool wants_ack;
 };
@@ -42,7 +44,7 @@ struct protocol {
     void (*pong)(struct fleet *f, struct conn *c, uint32_t correlation);
 };
 
-extern const struct protocol protocol_native, protocol_websocket, protocol_mqtt;
+extern const struct protocol protocol_native, protocol_websocket, protocol_mqtt, protocol_http;
 
 /* The kind of every message the generator sends; received ones are held against it. */
 #define MESSAGE_KIND "bench"

@@ -1,5 +1,6 @@
 /* MQTT 3.1.1, as much as two devices need that write to each other: each subscribes to `d/<its id>` and publishes
- * to the other's, at QoS 0, or QoS 1 where the work asks for receipts (PUBACK stands for SENT).
+ * to the other's, at QoS 0, or QoS 1 where the work asks for receipts (PUBACK stands for SENT). A group is the topic
+ * `g/<its name>`; all subscribe to it instead but the first, who writes to it.
  *
  * QoS 1 is a promise between neighbours: the broker's PUBACK says that it has the message in memory, not on disk.
  */
@@ -27,11 +28,12 @@ static void put_text(struct buffer *b, const char *text)
     buffer_append(b, text, strlen(text));
 }
 
-static void put_topic(struct buffer *b, const char *device_id)
+static void put_topic(struct buffer *b, const char *to_group, const char *to_device)
 {
-    buffer_append_be(b, strlen(device_id) + 2, 2);
-    buffer_append(b, "d/", 2);
-    buffer_append(b, device_id, strlen(device_id));
+    const char *name = to_group ? to_group : to_device;
+    buffer_append_be(b, strlen(name) + 2, 2);
+    buffer_append(b, to_group ? "g/" : "d/", 2);
+    buffer_append(b, name, strlen(name));
 }
 
 static void hello(struct fleet *f, struct conn *c)
@@ -48,10 +50,10 @@ static void hello(struct fleet *f, struct conn *c)
 
 static void subscribe(struct fleet *f, struct conn *c)
 {
-    const char *device_id = f->options->device_ids[c->index];
-    put_header(&c->out, MQTT_SUBSCRIBE, 2 + 2 + strlen(device_id) + 2 + 1);
+    const char *group = f->options->group, *device_id = f->options->device_ids[c->index];
+    put_header(&c->out, MQTT_SUBSCRIBE, 2 + 2 + 2 + strlen(group ? group : device_id) + 1);
     buffer_append_be(&c->out, 1, 2);
-    put_topic(&c->out, device_id);
+    put_topic(&c->out, group, device_id);
     buffer_append_byte(&c->out, f->options->receipt ? 1 : 0);
     fleet_touch(f, c);
 }
@@ -99,7 +101,7 @@ static bool dispatch(struct fleet *f, struct conn *c, uint8_t first, struct span
             return false;
         if (body.data[1] != 0)
             fleet_conn_end(f, c, ENDED_REFUSED);
-        else if (f->options->subscribe)
+        else if (f->options->subscribe && !(f->options->group && c->index == 0))
             subscribe(f, c);
         else
             fleet_conn_ready(f, c);
@@ -142,9 +144,9 @@ static int64_t feed(struct fleet *f, struct conn *c, struct span bytes)
 
 static void send_message(struct fleet *f, struct conn *c, const struct outgoing *m)
 {
-    size_t topic = 2 + 2 + strlen(m->to_device);
+    size_t topic = 2 + 2 + strlen(m->to_group ? m->to_group : m->to_device);
     put_header(&c->out, MQTT_PUBLISH | (m->receipt ? QOS_1 : 0), topic + (m->receipt ? 2 : 0) + m->payload.length);
-    put_topic(&c->out, m->to_device);
+    put_topic(&c->out, m->to_group, m->to_device);
     if (m->receipt)
         buffer_append_be(&c->out, m->ordinal % PACKET_IDS + 1, 2);
     buffer_append(&c->out, m->payload.data, m->payload.length);

@@ -3,8 +3,6 @@
  * In the open loop a message's time runs from when it was due, not from when this program got round to sending it;
  * else a server that stalls would also stall the clock that measures it (coordinated omission).
  */
-#include <sys/resource.h>
-
 #include "cpu_time.h"
 #include "fleet.h"
 #include "ledger.h"
@@ -76,7 +74,7 @@ static void turn(struct fleet *f, uint64_t wait_us)
 {
     fleet_flush(f);
     fleet_keep_alive(f);
-    fleet_poll(f, wait_us);
+    fleet_poll(f, f->options->spin ? 0 : wait_us);
     ledger_give_up(&relay.ledger, now_us());
 }
 
@@ -90,12 +88,7 @@ static void run_until(struct fleet *f, uint64_t end_us)
 
 static struct cpu cpu_now(const struct options *o)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (struct cpu){
-        (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
-            (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec),
-        o->server_pid ? cpu_time_us(o->server_pid) : 0};
+    return (struct cpu){own_cpu_time_us(), o->server_pid ? cpu_time_us(o->server_pid) : 0};
 }
 
 static void print_result(const struct fleet *f, double measured_s, struct cpu spent)

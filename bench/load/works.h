@@ -7,5 +7,8 @@ struct fleet;
 int work_idle(struct fleet *f);
 int work_connect(struct fleet *f);
 int work_relay(struct fleet *f);
+int work_fanout(struct fleet *f);
+int work_push(struct fleet *f);
+int work_post(struct fleet *f);
 
 #endif
