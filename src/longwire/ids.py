@@ -12,6 +12,7 @@ import time
 
 MESSAGE_ID_BYTES = 16
 MAX_NODE_ID_BYTES = 24
+_TAIL_BYTES = 8
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
@@ -27,6 +28,16 @@ def is_device_id(text: str) -> bool:
 
 def new_message_id() -> bytes:
     """Sixteen bytes of UUIDv7, greater than every one this process made before."""
+    return _message_id(os.urandom(_TAIL_BYTES))
+
+
+def new_message_ids(count: int) -> list[bytes]:
+    """So many of them, rising: one call for randomness, which gives the interpreter's lock away, serves all."""
+    random = os.urandom(_TAIL_BYTES * count)
+    return [_message_id(random[at : at + _TAIL_BYTES]) for at in range(0, len(random), _TAIL_BYTES)]
+
+
+def _message_id(random: bytes) -> bytes:
     global _last_ms, _counter
     now = time.time_ns() // 1_000_000
     if now > _last_ms:
@@ -38,7 +49,7 @@ def new_message_id() -> bytes:
             _last_ms += 1
             _counter = 0
     head = _last_ms << 16 | 0x7000 | _counter
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    tail = int.from_bytes(random, "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
     return (head << 64 | tail).to_bytes(MESSAGE_ID_BYTES, "big")
 
 

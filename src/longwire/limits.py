@@ -49,3 +49,16 @@ class Limits:
     max_requests: int = 4_096
     retry_jitter_ms: int = 5_000
     """A shed client comes back at a random moment within this."""
+    max_push_payload_bytes: int = 4_096
+    """A push's payload; may be set to 61,440."""
+    max_audience_ids: int = 1_000
+    """Devices or users that a push names; larger lists are uploaded before."""
+    max_audience_groups: int = 20
+    max_audience_tags: int = 50
+    """Tags in one expression."""
+    max_device_tags: int = 200
+    """Own tags of a device; those that the system keeps do not count."""
+    max_upload_ids: int = 1_000_000
+    max_live_pushes: int = 100_000
+    small_group: int = 1_000
+    """Members up to which a message to a group is a row in each inbox; above it, a push."""

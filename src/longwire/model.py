@@ -110,6 +110,7 @@ class Credential(Struct, gc=False, frozen=True):
     is_disabled: bool
     missed: int
     user: str | None = None
+    banned_until_ms: int = 0
 
 
 class Device(Struct, frozen=True):
@@ -122,6 +123,7 @@ class Device(Struct, frozen=True):
     app_version: str
     registered_at_ms: int
     is_disabled: bool
+    banned_until_ms: int = 0
 
 
 class NodeInfo(Struct, frozen=True):

@@ -7,7 +7,8 @@ against, is kept in the clear.
 from collections.abc import Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from pyroaring import BitMap
 
 from longwire.errors import LongwireError
 from longwire.model import Credential, Device
@@ -15,6 +16,10 @@ from longwire.model import Credential, Device
 
 class AlreadyRegistered(LongwireError):
     """A device that had to be new is registered; nothing of the call was kept."""
+
+
+class TooManyTags(LongwireError):
+    """A device would have more own tags than it may; nothing of the call was kept."""
 
 
 class NewDevice(Struct, frozen=True):
@@ -33,7 +38,32 @@ class NewDevice(Struct, frozen=True):
     platform: str = ""
     app_version: str = ""
     must_be_new: bool = False
-    """Nobody proved to be this device if it is known: then nothing of the call is to be kept."""
+    """Nobody proved to be this device if it is known and claimed: then nothing of the call is to be kept."""
+    is_claimed: bool = True
+    """False for devices of an import: nobody holds a proof for them yet, the first to register is that device, and
+    the token's hash is not kept."""
+
+
+class DeviceFilter(Struct, frozen=True):
+    """Which devices a list shows: those that meet everything that is given."""
+
+    user: str | None = None
+    tag: str | None = None
+    group: str | None = None
+    prefix: str = ""
+    """The device id begins with it."""
+    among: BitMap | None = None
+    """Only these."""
+    without: BitMap | None = None
+    """Not these."""
+
+
+class DeviceChange(Struct, frozen=True):
+    """What becomes other about a device; what is UNSET or None stays. ``user`` None: nobody's."""
+
+    user: str | UnsetType | None = UNSET
+    platform: str | None = None
+    app_version: str | None = None
 
 
 class App(Struct, frozen=True):
@@ -69,7 +99,8 @@ class AccountStore(Protocol):
         """Registers devices, or gives known ones a further token; with each, whether it is new.
 
         A refresh hash replaces the one before. ``device_no`` is never given twice. A device that stands twice
-        in one call is new the first time and known the second. Raises AlreadyRegistered, see ``must_be_new``.
+        in one call is new the first time and known the second. Everyone and the system's own tags follow in the
+        same commit. Raises AlreadyRegistered, see ``must_be_new``, and TooManyTags.
         """
         ...
 
@@ -85,8 +116,9 @@ class AccountStore(Protocol):
         """The tags of each device, sorted."""
         ...
 
-    async def find_registrations(self, device_ids: Sequence[str]) -> list[tuple[Device, bytes | None] | None]:
-        """Each device with the hash of its refresh token, None where it has none; None for an unknown device."""
+    async def find_registrations(self, device_ids: Sequence[str]) -> list[tuple[Device, bytes | None, bool] | None]:
+        """Each device with the hash of its refresh token, None where it has none, and whether anybody ever held a
+        proof for it; None for an unknown device."""
         ...
 
     async def find_by_refresh(self, refresh_hash: bytes) -> Device | None:
@@ -98,7 +130,7 @@ class AccountStore(Protocol):
         ...
 
     async def revoke_tokens(self, device_no: int, now_ms: int) -> None:
-        """Ends every token of the device and its refresh token."""
+        """Ends every token of the device and its refresh token. It counts as claimed from then on."""
         ...
 
     async def set_disabled(self, device_no: int, is_disabled: bool) -> None:
@@ -114,6 +146,22 @@ class AccountStore(Protocol):
 
         Its number is never given again.
         """
+        ...
+
+    async def find_numbers(self, device_nos: Sequence[int]) -> list[Device | None]:
+        """The devices of these numbers, None for those that are not registered."""
+        ...
+
+    async def change_device(self, device_no: int, change: DeviceChange, now_ms: int) -> None:
+        """Changes what is given; the system's own tags follow in the same commit."""
+        ...
+
+    async def ban(self, device_no: int, until_ms: int) -> None:
+        """The device's tokens do not connect until then (close code 4103); a time that is past ends the ban."""
+        ...
+
+    async def page(self, wanted: DeviceFilter, below_no: int, limit: int) -> list[Device]:
+        """Devices that the filter shows, with a number below ``below_no`` (0: from the newest), newest first."""
         ...
 
     async def list_devices(self, after_no: int, limit: int) -> list[Device]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
+from pyroaring import BitMap
 
 
 class Route(Struct, frozen=True, gc=False):
@@ -33,4 +34,8 @@ class RouteTable(Protocol):
 
     async def find(self, device_nos: Sequence[int]) -> list[Route | None]:
         """Each device's route, None where it has none. Raises StoreUnavailable."""
+        ...
+
+    async def whereabouts(self, segment: int) -> dict[str, BitMap]:
+        """By node, who of the segment is there. The bitmaps are the caller's own. Raises StoreUnavailable."""
         ...

@@ -42,6 +42,15 @@ class UplinkLog(Protocol):
         """Durably lays a record that its handler will not take among the dead letters. Raises StoreUnavailable."""
         ...
 
+    async def records(
+        self, before: int, device_no: int | None, kind: str | None, since_ms: int, limit: int
+    ) -> tuple[Sequence[UplinkRecord], int | None]:
+        """Records with an offset below ``before`` (0: from the newest), newest first, and where to go on (None: done).
+
+        A call looks at a bounded number of records and may give fewer than ``limit``. Raises StoreUnavailable.
+        """
+        ...
+
 
 class DeadLetter(Struct, frozen=True):
     """A record that its consumer's handler would not take, and what has become of it."""
