@@ -194,9 +194,9 @@ async def test_deleting_a_device_that_is_not_there_is_no_error(store) -> None:
 async def test_registrations_come_with_their_refresh_hash(store) -> None:
     ((one, _), (two, _)) = await store.register([new("d-1", refresh="r"), new("d-2")], NOW_MS)
     assert await store.find_registrations(["d-2", "none", "d-1"]) == [
-        (two, None),
+        (two, None, True),
         None,
-        (one, hash_of("r")),
+        (one, hash_of("r"), True),
     ]
 
 

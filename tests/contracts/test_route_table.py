@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from pyroaring import BitMap
 
 from longwire.adapters.embedded.routes import EmbeddedRoutes
 from longwire.clock import Clock
@@ -75,6 +76,31 @@ async def test_one_device_twice_in_a_batch_is_taken_over_by_itself(routes) -> No
     assert await routes.find([7]) == [Route("n1", second.epoch)]
 
 
+async def test_whereabouts_are_a_segments_devices_by_node(routes) -> None:
+    last = 65_535
+    await routes.attach("n1", [7, last, last + 1])
+    await routes.attach("n2", [8, last + 2])
+    assert await routes.whereabouts(0) == {"n1": BitMap([7, last]), "n2": BitMap([8])}
+    assert await routes.whereabouts(1) == {"n1": BitMap([last + 1]), "n2": BitMap([last + 2])}
+    assert await routes.whereabouts(2) == {}
+
+
+async def test_whereabouts_follow_a_takeover_and_a_detach(routes) -> None:
+    (old,) = await routes.attach("n1", [7])
+    (new,) = await routes.attach("n2", [7])
+    assert await routes.whereabouts(0) == {"n2": BitMap([7])}
+    await routes.detach("n1", [(7, old.epoch)])
+    assert await routes.whereabouts(0) == {"n2": BitMap([7])}
+    await routes.detach("n2", [(7, new.epoch)])
+    assert await routes.whereabouts(0) == {}
+
+
+async def test_whereabouts_are_the_callers_own(routes) -> None:
+    await routes.attach("n1", [7])
+    (await routes.whereabouts(0))["n1"].clear()
+    assert await routes.whereabouts(0) == {"n1": BitMap([7])}
+
+
 @pytest.mark.parametrize("kind", sorted(MAKERS))
 async def test_epochs_rise_over_a_restart(kind) -> None:
     clock = ManualClock()
@@ -106,3 +132,7 @@ async def test_a_random_history_ends_as_a_plain_dict_says(routes) -> None:
             if truth.get(no) == Route(node, epoch):
                 del truth[no]
     assert await routes.find(list(range(20))) == [truth.get(no) for no in range(20)]
+    there: dict[str, BitMap] = {}
+    for no, route in truth.items():
+        there.setdefault(route.node_id, BitMap()).add(no)
+    assert await routes.whereabouts(0) == there

@@ -180,3 +180,42 @@ async def test_a_log_that_is_stopped_says_that_it_is_unavailable(maker, tmp_path
         await log.flush("sink", 1)
     with pytest.raises(StoreUnavailable):
         await log.bury("sink", record(), "e")
+
+
+async def test_records_are_sought_newest_first_by_device_kind_and_time(log) -> None:
+    sent = [record(n, 1 + n % 2) for n in range(6)]
+    sent[4].kind = "other"
+    await append(log, *sent)
+    assert await log.records(0, None, None, 0, 10) == (sent[::-1], None)
+    assert await log.records(0, 1, None, 0, 10) == ([sent[4], sent[2], sent[0]], None)
+    assert await log.records(0, 1, "kind", 0, 10) == ([sent[2], sent[0]], None)
+    assert await log.records(0, None, None, sent[3].sent_at_ms, 10) == (sent[:2:-1], None)
+    assert await log.records(0, 9, None, 0, 10) == ([], None)
+
+
+async def test_records_go_on_below_an_offset(log) -> None:
+    sent = [record(n) for n in range(5)]
+    await append(log, *sent)
+    found, before, pages = [], 0, 0
+    while before is not None:
+        page, before = await log.records(before, None, None, 0, 2)
+        found += page
+        pages += 1
+    assert found == sent[::-1]
+    assert pages == 3
+
+
+async def test_a_log_without_records_has_none_to_show(log) -> None:
+    assert await log.records(0, None, None, 0, 10) == ([], None)
+
+
+async def test_a_search_looks_at_so_many_records_a_call_and_goes_on(log) -> None:
+    rare = record(0, 2)
+    await append(log, rare)
+    for _ in range(6):
+        await append(log, *(record(n, 1) for n in range(2_000)))
+    page, before = await log.records(0, 2, None, 0, 10)
+    assert (page, before is not None) == ([], True)
+    assert await log.records(before, 2, None, 0, 10) == ([rare], None)
+    # A stretch without anything that is young enough is the old part of the log.
+    assert await log.records(0, None, None, 1_764_000_100_000, 10) == ([], None)

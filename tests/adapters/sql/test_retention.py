@@ -2,20 +2,27 @@
 
 import asyncio
 import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
+from pyroaring import BitMap
 
 from longwire.adapters.sql import retention as module
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.messages import SqlMessageStore
+from longwire.adapters.sql.push_segments import forget_device
+from longwire.adapters.sql.push_waiting import SqlPushWaiting
+from longwire.adapters.sql.pushes import SqlPushes
 from longwire.adapters.sql.retention import Retention, Sweeper
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.errors import StoreUnavailable
+from longwire.histogram import Histogram
 from longwire.ids import new_message_id
 from longwire.model import Envelope, InboxQuery, Outcome, UplinkRecord
 from longwire.ports.accounts import NewDevice
+from longwire.push_model import Audience, Dispatched, NewPush, PushMessage, RecipientState, SegmentReceipts
 from longwire.testing import ManualClock
 
 DAY_S = 86_400
@@ -29,6 +36,7 @@ class Store:
         self.messages = SqlMessageStore(self.database, self.clock, 1_000)
         self.uplink = SqlUplinkLog(self.database, self.clock)
         self.accounts = SqlAccounts(self.database)
+        self.pushes = SqlPushes(self.database, self.clock, SqlPushWaiting(self.database, self.clock))
         self.sweeper = Sweeper(self.database, self.clock)
 
     async def count(self, table: str) -> int:
@@ -189,6 +197,152 @@ async def test_tokens_go_a_day_after_their_end_and_nonces_at_theirs(store) -> No
     await store.sweep()
     assert await store.count("tokens") == 0
     assert await store.count("devices") == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "days", "row"),
+    [
+        ("audit", 90, "(at_ms, caller, action, target, status, request_id) VALUES (?, '', '', '', 200, '')"),
+        (
+            "commands",
+            7,
+            "(created_at_ms, command_id, device_no, device_id, method, status, timeout_ms, payload, reply)"
+            " VALUES (?, x'00', 1, '', '', 'sent', 1, x'', x'')",
+        ),
+        (
+            "imports",
+            7,
+            "(ended_at_ms, created_at_ms, import_id, status, format, errors) VALUES (?, 1, x'00', '', '', '')",
+        ),
+        (
+            "idempotency",
+            1,
+            "(created_at_ms, caller, \"key\", fingerprint, status, body) VALUES (?, 'c', 'k', x'00', 202, x'')",
+        ),
+        ("webhook_letters", 30, "(buried_at_ms, webhook_no, error, body) VALUES (?, 1, '', x'')"),
+        ("events", 2, "(at_ms, kind, device_no, body) VALUES (?, 'push.acked', 0, x'')"),
+    ],
+)
+async def test_rows_go_when_their_days_are_over(store, table, days, row) -> None:
+    now = store.clock.now_ms()
+    webhook = "INSERT INTO webhooks (url, secret, kinds, created_at_ms, cursor) VALUES ('', '', '', 0, 0)"
+    await store.database.write(lambda c: c.exec_driver_sql(webhook).close())
+    await store.database.write(lambda c: c.exec_driver_sql(f"INSERT INTO {table} {row}", (now,)).close())
+    store.clock.advance(days * DAY_S)
+    await store.sweep()
+    assert await store.count(table) == 1
+    store.clock.advance(0.001)
+    await store.sweep()
+    assert await store.count(table) == 0
+
+
+async def test_a_job_that_still_runs_is_kept(store) -> None:
+    row = "INSERT INTO imports (created_at_ms, import_id, status, format, errors) VALUES (1, x'00', 'running', '', '')"
+    await store.database.write(lambda c: c.exec_driver_sql(row).close())
+    store.clock.advance(100 * DAY_S)
+    await store.sweep()
+    assert await store.count("imports") == 1
+
+
+async def test_how_a_device_was_last_seen_goes_with_the_device(store, monkeypatch) -> None:
+    monkeypatch.setattr(module, "STEP_ROWS", 2)
+    now = store.clock.now_ms()
+    new = [NewDevice(f"d-{n}", bytes([n]) * 32, now + 40 * DAY_S * 1_000, None) for n in range(1, 6)]
+    numbers = [device.device_no for device, _ in await store.accounts.register(new, now)]
+    seen = "INSERT INTO presence (device_no, version, ended_at_ms, node_id, transport) VALUES (?, 1, 1, '', '')"
+    for number in (*numbers, 90, 91, 92):
+        await store.database.write(lambda c, number=number: c.exec_driver_sql(seen, (number,)).close())
+    for _ in range(6):
+        await store.sweeper.sweep_once()
+    rows = await store.database.read(lambda c: c.exec_driver_sql("SELECT device_no FROM presence").scalars().all())
+    assert rows == numbers
+
+
+async def test_uploads_go_at_their_end(store) -> None:
+    now = store.clock.now_ms()
+    row = "INSERT INTO device_sets (kind, name, created_at_ms, expires_at_ms) VALUES (3, 'u', 0, ?)"
+    await store.database.write(lambda c: c.exec_driver_sql(row, (now + 1_000,)).close())
+    await store.sweep()
+    assert await store.count("device_sets") == 1
+    store.clock.advance(1)
+    await store.sweep()
+    assert await store.count("device_sets") == 0
+
+
+# -- pushes -------------------------------------------------------------------------------------------------------
+
+
+def new_push(store, *, ttl_s: int = 3_600) -> NewPush:
+    now = store.clock.now_ms()
+    push_id = new_message_id()
+    message = PushMessage(push_id, "k", b"x", now)
+    return NewPush(push_id, Audience(everyone=True), message, now, now + ttl_s * 1_000, ttl_s=ttl_s)
+
+
+async def deep_sweep(store) -> None:
+    for _ in range(30):
+        await store.sweeper.sweep_once()
+
+
+async def test_seven_days_after_its_end_a_push_is_its_totals_and_after_ninety_nothing(store) -> None:
+    new = new_push(store)
+    push, _ = await store.pushes.create(new, BitMap([1, 2, 3, 70_000]))
+    latency = Histogram()
+    latency.add(10)
+    store.pushes.merge([SegmentReceipts(push.push_no, 0, BitMap([1]), BitMap(), latency)], lambda _r, _s: None)
+    now = store.clock.now_ms()
+    await store.database.write(lambda connection: forget_device(connection, 2, now))
+    store.clock.advance(3_600)
+    await store.pushes.close(store.clock.now_ms(), 10)
+    before = await store.pushes.find(new.push_id, store.clock.now_ms())
+    assert (before.stats.acked, before.stats.failed, before.stats.expired) == (1, 1, 2)
+    store.clock.advance(7 * DAY_S)
+    await deep_sweep(store)
+    assert (await store.count("push_segments"), await store.count("push_failures")) == (2, 1)
+    store.clock.advance(0.001)
+    await deep_sweep(store)
+    assert (await store.count("push_segments"), await store.count("push_failures")) == (0, 0)
+    assert await store.pushes.find(new.push_id, store.clock.now_ms()) == before
+    assert await store.pushes.in_state(push.push_no, RecipientState.ACKED, store.clock.now_ms()) is None
+    assert await store.pushes.state_of(push.push_no, 1, store.clock.now_ms()) is None
+    store.clock.advance(83 * DAY_S)
+    await deep_sweep(store)
+    assert await store.count("pushes") == 0
+
+
+async def test_the_devices_of_a_cancelled_push_are_kept_while_they_may_acknowledge(store) -> None:
+    new = new_push(store, ttl_s=9 * DAY_S)
+    push, _ = await store.pushes.create(new, BitMap([1]))
+    (claim,) = await store.pushes.claim("w", 1, 1_000, store.clock.now_ms())
+    done = Dispatched(push.push_no, 0, claim.lease_no, BitMap([1]), 1, 1, 1, True, 0)
+    await store.pushes.dispatched(done, store.clock.now_ms())
+    await store.pushes.cancel(push.push_no, store.clock.now_ms())
+    await store.pushes.finish_cancel(push.push_no, [], store.clock.now_ms())
+    store.clock.advance(8 * DAY_S)
+    await deep_sweep(store)
+    assert await store.count("push_segments") == 1
+    store.clock.advance(DAY_S)
+    await deep_sweep(store)
+    assert await store.count("push_segments") == 0
+    assert (await store.pushes.find(new.push_id, store.clock.now_ms())).stats.expired == 1
+
+
+async def test_many_ended_pushes_and_failures_go_in_small_steps(store, monkeypatch) -> None:
+    monkeypatch.setattr(module, "STEP_ROWS", 10)
+    for _ in range(45):
+        await store.pushes.create(new_push(store, ttl_s=1), BitMap([1]))
+    failures = "INSERT INTO push_failures (push_no, device_no, reason, at_ms) VALUES (3, ?, '', 0)"
+    for number in range(25):
+        await store.database.write(lambda c, number=number: c.exec_driver_sql(failures, (number,)).close())
+    store.clock.advance(1)
+    await store.pushes.close(store.clock.now_ms(), 100)
+    store.clock.advance(8 * DAY_S)
+    left = []
+    for _ in range(20):
+        await store.sweeper.sweep_once()
+        left.append(await store.count("push_segments"))
+    assert max(earlier - later for earlier, later in itertools.pairwise([45, *left])) <= 20
+    assert (left[-1], await store.count("push_failures")) == (0, 0)
 
 
 async def test_the_sweeper_goes_on_after_a_bad_day_of_the_store(store, monkeypatch, caplog) -> None:

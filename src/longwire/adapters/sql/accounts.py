@@ -5,24 +5,28 @@ reader thread or in the writer's next group. The statements on the roads of many
 take whole batches; the others are SQLAlchemy Core.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from msgspec import UNSET
+from pyroaring import BitMap
 from sqlalchemy import Connection, Row, Select, delete, exists, insert, literal, null, select, update
 from sqlalchemy.exc import DBAPIError
 
-from longwire.adapters.sql import bulk, token_check
+from longwire.adapters.sql import audiences, bulk, device_sets, token_check
 from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.device_sets import MAX_OWN_TAGS, Sets, SetWrites, change_sets, system_tags
 from longwire.adapters.sql.registering import (
     DEVICE_COLUMNS,
     device_of,
     find_devices,
     register,
 )
-from longwire.adapters.sql.tables import api_keys, apps, device_tags, devices, inbox, receipts, tokens
+from longwire.adapters.sql.tables import api_keys, apps, devices, inbox, presence, receipts, tokens
 from longwire.errors import StoreUnavailable
 from longwire.model import Credential, Device, Outcome
-from longwire.ports.accounts import ApiKey, App, NewDevice
+from longwire.ports.accounts import ApiKey, App, DeviceChange, DeviceFilter, NewDevice
+from longwire.push_model import SetChange, SetKind
 
 T = TypeVar("T")
 
@@ -33,13 +37,28 @@ SELECT ?, device_no, ? FROM devices WHERE device_no = ?
 _USE_NONCE = (
     "INSERT INTO nonces (app_key, nonce, expires_at_ms) VALUES (?, ?, ?) ON CONFLICT (app_key, nonce) DO NOTHING"
 )
+_COLUMNS = ", ".join(f'"{column.name}"' for column in DEVICE_COLUMNS)
+# One row for any number of devices: see token_check.py for what that saves.
+_WITH_PREFIX = "SELECT json_group_array(device_no) FROM devices WHERE device_id >= ? AND device_id < ?"
+_LAST = "\U0010ffff"
+_MAX_NO = 1 << 32
+
+ForgetInPushes = Callable[[Connection, int, int], None]
+"""Ends what live pushes had for a device that is deleted: (connection, device_no, now_ms)."""
 
 
 class SqlAccounts:
     """The AccountStore on SQLite."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(
+        self,
+        database: SqliteDatabase,
+        forget_in_pushes: ForgetInPushes | None = None,
+        max_device_tags: int = MAX_OWN_TAGS,
+    ) -> None:
         self._database = database
+        self._forget_in_pushes = forget_in_pushes
+        self._sets = SetWrites(database, max_device_tags)
 
     async def check_tokens(self, token_hashes: Sequence[bytes], now_ms: int) -> list[Credential | None]:
         hashes = list(token_hashes)
@@ -47,7 +66,7 @@ class SqlAccounts:
 
     async def register(self, devices: Sequence[NewDevice], now_ms: int) -> list[tuple[Device, bool]]:
         wanted = list(devices)
-        return await self._write(lambda connection: register(connection, wanted, now_ms))
+        return await self._sets.write(lambda connection, sets: register(connection, sets, wanted, now_ms), now_ms)
 
     async def find_devices(self, device_ids: Sequence[str]) -> list[Device | None]:
         wanted = list(device_ids)
@@ -61,9 +80,9 @@ class SqlAccounts:
 
     async def tags_of(self, device_nos: Sequence[int]) -> list[tuple[str, ...]]:
         wanted = list(device_nos)
-        return await self._database.read(lambda connection: tags_of(connection, wanted))
+        return await self._database.read(lambda connection: device_sets.names_of(connection, wanted, SetKind.TAG))
 
-    async def find_registrations(self, device_ids: Sequence[str]) -> list[tuple[Device, bytes | None] | None]:
+    async def find_registrations(self, device_ids: Sequence[str]) -> list[tuple[Device, bytes | None, bool] | None]:
         wanted = list(device_ids)
         return await self._database.read(lambda connection: find_devices(connection, wanted))
 
@@ -88,7 +107,26 @@ class SqlAccounts:
         await self._write(lambda connection: connection.execute(change).close())
 
     async def delete_device(self, device_no: int, now_ms: int) -> None:
-        await self._write(lambda connection: delete_device(connection, device_no, now_ms))
+        def delete(connection: Connection) -> None:
+            if self._forget_in_pushes is not None:
+                self._forget_in_pushes(connection, device_no, now_ms)
+            delete_device(connection, device_no, now_ms)
+
+        await self._write(delete)
+
+    async def find_numbers(self, device_nos: Sequence[int]) -> list[Device | None]:
+        wanted = list(device_nos)
+        return await self._database.read(lambda connection: find_numbers(connection, wanted))
+
+    async def change_device(self, device_no: int, change: DeviceChange, now_ms: int) -> None:
+        await self._write(lambda connection: change_device(connection, device_no, change, now_ms))
+
+    async def ban(self, device_no: int, until_ms: int) -> None:
+        change = update(devices).where(devices.c.device_no == device_no).values(banned_until_ms=until_ms)
+        await self._write(lambda connection: connection.execute(change).close())
+
+    async def page(self, wanted: DeviceFilter, below_no: int, limit: int) -> list[Device]:
+        return await self._database.read(lambda connection: page(connection, wanted, below_no, limit))
 
     async def list_devices(self, after_no: int, limit: int) -> list[Device]:
         query = select(*DEVICE_COLUMNS).order_by(devices.c.device_no.desc()).limit(limit)
@@ -162,13 +200,51 @@ def devices_of_users(connection: Connection, users: Sequence[str]) -> list[list[
     return [list(found[user]) for user in users]
 
 
-def tags_of(connection: Connection, device_nos: Sequence[int]) -> list[tuple[str, ...]]:
-    """The tags of each device, sorted."""
-    template = "SELECT device_no, tag FROM device_tags WHERE device_no IN ({rows}) ORDER BY tag"
-    found: dict[int, list[str]] = {device_no: [] for device_no in device_nos}
-    for device_no, tag in bulk.select_in(connection, template, found):
-        found[device_no].append(tag)
-    return [tuple(found[device_no]) for device_no in device_nos]
+def find_numbers(connection: Connection, device_nos: Sequence[int]) -> list[Device | None]:
+    """The devices of these numbers."""
+    template = f"SELECT {_COLUMNS} FROM devices WHERE device_no IN ({{rows}})"
+    found = {row[0]: device_of(row) for row in bulk.select_in(connection, template, dict.fromkeys(device_nos))}
+    return [found.get(device_no) for device_no in device_nos]
+
+
+def page(connection: Connection, wanted: DeviceFilter, below_no: int, limit: int) -> list[Device]:
+    """See AccountStore.page: what is asked for becomes one bitmap, and its highest numbers are looked up."""
+    numbers = device_sets.everyone(connection)
+    for chosen in _chosen(connection, wanted):
+        numbers &= chosen
+    if wanted.without is not None:
+        numbers -= wanted.without
+    if below_no:
+        numbers.remove_range(below_no, _MAX_NO)
+    newest = numbers[-limit:] if len(numbers) > limit else numbers
+    return [device for device in find_numbers(connection, list(newest)[::-1]) if device is not None]
+
+
+def _chosen(connection: Connection, wanted: DeviceFilter) -> Iterator[BitMap]:
+    if wanted.among is not None:
+        yield wanted.among
+    for kind, name in ((SetKind.TAG, wanted.tag), (SetKind.GROUP, wanted.group)):
+        if name is not None:
+            yield audiences.members(connection, kind, [name])[0] or BitMap()
+    if wanted.user is not None:
+        yield audiences.devices_of_user(connection, wanted.user)
+    if wanted.prefix:
+        yield audiences.listed(connection, _WITH_PREFIX, wanted.prefix, wanted.prefix + _LAST)
+
+
+def change_device(connection: Connection, device_no: int, change: DeviceChange, now_ms: int) -> None:
+    """See AccountStore.change_device."""
+    device = find_numbers(connection, [device_no])[0]
+    if device is None:
+        return
+    platform = device.platform if change.platform is None else change.platform
+    app_version = device.app_version if change.app_version is None else change.app_version
+    user = device.user if change.user is UNSET else change.user
+    new = update(devices).where(devices.c.device_no == device_no)
+    connection.execute(new.values(user=user, platform=platform, app_version=app_version)).close()
+    before, after = system_tags(device.platform, device.app_version), system_tags(platform, app_version)
+    if before != after:
+        change_sets(connection, [SetChange(device_no, SetKind.TAG, after, before)], now_ms)
 
 
 def revoke_tokens(connection: Connection, device_no: int, now_ms: int) -> None:
@@ -178,7 +254,9 @@ def revoke_tokens(connection: Connection, device_no: int, now_ms: int) -> None:
         .where(tokens.c.device_no == device_no, tokens.c.revoked_at_ms.is_(None))
         .values(revoked_at_ms=now_ms)
     )
-    connection.execute(update(devices).where(devices.c.device_no == device_no).values(refresh_hash=null()))
+    # Claimed: nobody else is to become this device by the application's key alone.
+    ended = update(devices).where(devices.c.device_no == device_no).values(refresh_hash=null(), is_claimed=True)
+    connection.execute(ended)
 
 
 def delete_device(connection: Connection, device_no: int, now_ms: int) -> None:
@@ -188,7 +266,10 @@ def delete_device(connection: Connection, device_no: int, now_ms: int) -> None:
         inbox.c.seq, inbox.c.device_no, literal(int(Outcome.WITHDRAWN)), literal(now_ms), literal("")
     ).where(inbox.c.device_no == device_no, ~is_ended)
     connection.execute(insert(receipts).from_select(["seq", "device_no", "outcome", "at_ms", "node_id"], withdrawn))
-    for table in (inbox, device_tags, tokens, devices):
+    sets = Sets(connection)
+    sets.forget(device_no)
+    sets.flush(now_ms)
+    for table in (inbox, presence, tokens, devices):
         connection.execute(delete(table).where(table.c.device_no == device_no))
 
 

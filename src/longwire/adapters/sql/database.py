@@ -204,12 +204,17 @@ class SqliteDatabase:
         What ``call`` raises comes back and undoes that call alone. Raises StoreUnavailable where the database
         did not take it. Cancelling the caller does not undo the write.
         """
-        if self._writer is None or self._loop is None or self._is_stopping:
-            raise StoreUnavailable("the store is stopped")
+        self.check_open()
+        assert self._loop is not None
         pending = _Call(call, self._loop.create_future())
         self._calls.add(pending)
         result: T = await pending.future
         return result
+
+    def check_open(self) -> None:
+        """Raises StoreUnavailable where nothing can be queued: before the start, and while it stops."""
+        if self._writer is None or self._loop is None or self._is_stopping:
+            raise StoreUnavailable("the store is stopped")
 
     def hand_over_soon(self) -> None:
         """Gives the writer what this turn of the loop gathers, at the turn's end: one wake-up for all of it."""

@@ -12,9 +12,12 @@ from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
 from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.events import SqlEvents
 from longwire.clock import Clock
+from longwire.ids import prefixed
 from longwire.limits import MAX_TTL_S
-from longwire.model import Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
+from longwire.model import APPLICATION_NO, Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
+from longwire.operations_model import Event
 from longwire.ports.messages import CommitCallback
 from longwire.reasons import Status
 
@@ -39,6 +42,7 @@ _MESSAGE = (
 )
 _WAITING = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq > ? AND i.expires_at_ms > ? ORDER BY i.seq LIMIT ?"
 _WHO_WAITS = "SELECT DISTINCT device_no FROM inbox WHERE expires_at_ms > ? AND device_no IN ({rows})"
+_APPLICATIONS = f"SELECT seq, message_id FROM messages WHERE sender_no = {APPLICATION_NO} AND seq IN ({{rows}})"
 _ONE = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq = ? AND i.expires_at_ms > ?"
 
 ENVELOPE_BYTES = 512
@@ -52,16 +56,17 @@ class _InboxFull(Exception):
 
 
 class SqlMessageStore:
-    """ports.messages.MessageStore on one database."""
+    """ports.messages.MessageStore on one database. What becomes of the application's messages goes to ``events``."""
 
-    def __init__(self, database: SqliteDatabase, clock: Clock, max_inbox: int) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, max_inbox: int, events: SqlEvents | None = None) -> None:
         self._database = database
+        self._events = events
         self._clock = clock
         self._max_inbox = max_inbox
         self._next_seq = 1
         self._hints: set[int] = set()
         # Acknowledgements first: what they end takes no room from the messages of the same group.
-        self._receipts = database.stage(_end_acked, _nothing, self._receipt_refused)
+        self._receipts = database.stage(self._end_acked, _nothing, self._receipt_refused)
         self._commits = database.stage(self._write, self._committed, self._refused)
         self._told = database.stage(_subtract_missed, _nothing, _nothing)
         self.queued_bytes = 0
@@ -192,7 +197,41 @@ class SqlMessageStore:
                 continue
             if any(device_no in envelope.online for envelope in envelopes):
                 raise _InboxFull
-            _miss_oldest(connection, device_no, count - self._max_inbox, now_ms)
+            self._miss_oldest(connection, device_no, count - self._max_inbox, now_ms)
+
+    def _end_acked(self, connection: Connection, receipts: list[Receipt]) -> list[None]:
+        bulk.execute(connection, _DELETE_INBOX, [(r.device_no, r.seq) for r in receipts])
+        bulk.execute(
+            connection,
+            _INSERT_RECEIPTS,
+            [(r.seq, r.device_no, int(Outcome.ACKED), r.acked_at_ms, r.node_id) for r in receipts],
+        )
+        self._note(connection, "message.acked", [(r.device_no, r.seq, r.acked_at_ms) for r in receipts])
+        return [None] * len(receipts)
+
+    def _miss_oldest(self, connection: Connection, device_no: int, count: int, now_ms: int) -> None:
+        oldest = connection.exec_driver_sql(
+            "SELECT seq FROM inbox WHERE device_no = ? ORDER BY seq LIMIT ?", (device_no, count)
+        ).fetchall()
+        _end(connection, [(device_no, seq) for (seq,) in oldest], Outcome.MISSED, now_ms)
+        connection.exec_driver_sql(
+            "UPDATE devices SET missed = missed + ? WHERE device_no = ?", (len(oldest), device_no)
+        )
+        self._note(connection, "message.missed", [(device_no, seq, now_ms) for (seq,) in oldest])
+
+    def _note(self, connection: Connection, kind: str, ended: list[tuple[int, int, int]]) -> None:
+        """Tells webhooks what became of the application's messages: (device_no, seq, at_ms) of each."""
+        if self._events is None or not self._events.wants(kind):
+            return
+        ids = dict(map(tuple, bulk.select_in(connection, _APPLICATIONS, {seq for _, seq, _ in ended})))
+        self._events.note(
+            connection,
+            [
+                Event(kind, at_ms, device_no, b'{"message_id":"%b"}' % prefixed("msg", ids[seq]).encode())
+                for device_no, seq, at_ms in ended
+                if seq in ids
+            ],
+        )
 
     # -- reads ------------------------------------------------------------------------------------------------
 
@@ -254,27 +293,9 @@ def _end(connection: Connection, ended: list[tuple[int, int]], outcome: Outcome,
     bulk.execute(connection, _INSERT_RECEIPTS, [(seq, device_no, int(outcome), now_ms, "") for device_no, seq in ended])
 
 
-def _end_acked(connection: Connection, receipts: list[Receipt]) -> list[None]:
-    bulk.execute(connection, _DELETE_INBOX, [(r.device_no, r.seq) for r in receipts])
-    bulk.execute(
-        connection,
-        _INSERT_RECEIPTS,
-        [(r.seq, r.device_no, int(Outcome.ACKED), r.acked_at_ms, r.node_id) for r in receipts],
-    )
-    return [None] * len(receipts)
-
-
 def _subtract_missed(connection: Connection, told: list[tuple[int, int]]) -> list[None]:
     for count, device_no in told:
         connection.exec_driver_sql(
             "UPDATE devices SET missed = MAX(missed - ?, 0) WHERE device_no = ?", (count, device_no)
         )
     return [None] * len(told)
-
-
-def _miss_oldest(connection: Connection, device_no: int, count: int, now_ms: int) -> None:
-    oldest = connection.exec_driver_sql(
-        "SELECT seq FROM inbox WHERE device_no = ? ORDER BY seq LIMIT ?", (device_no, count)
-    ).fetchall()
-    _end(connection, [(device_no, seq) for (seq,) in oldest], Outcome.MISSED, now_ms)
-    connection.exec_driver_sql("UPDATE devices SET missed = missed + ? WHERE device_no = ?", (len(oldest), device_no))

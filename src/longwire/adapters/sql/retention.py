@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from longwire.adapters.sql import bulk
+from longwire.adapters.sql import bulk, push_records
 from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.device_sets import sweep_sets
+from longwire.adapters.sql.events import sweep_events
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.model import Outcome
@@ -24,6 +26,7 @@ STEP_ROWS = 2_000
 _BUSY_PAUSE_S = 0.1
 _IDLE_PAUSE_S = 30.0
 _DAY_MS = 86_400_000
+_PUSHES_A_STEP = 20
 _ROW_BYTES = 200
 _SAMPLES = 64
 _NEIGHBOURS = 16
@@ -42,6 +45,18 @@ class Retention:
     uplink_bytes: int = 1 << 30
     dead_letters_ms: int = 30 * _DAY_MS
     expired_tokens_ms: int = _DAY_MS
+    pushes_ms: int = 90 * _DAY_MS
+    """From the push's end on; its numbers stay that long."""
+    push_segments_ms: int = 7 * _DAY_MS
+    """From the push's end on: what became of each device."""
+    audit_ms: int = 90 * _DAY_MS
+    commands_ms: int = 7 * _DAY_MS
+    imports_ms: int = 7 * _DAY_MS
+    idempotency_ms: int = _DAY_MS
+    events_ms: int = 2 * _DAY_MS
+    """Longer than a webhook is tried: what waits behind a batch that is given up has its turn."""
+    events_bytes: int = 1 << 30
+    webhook_letters_ms: int = 30 * _DAY_MS
 
 
 class Sweeper:
@@ -52,14 +67,26 @@ class Sweeper:
         self._clock = clock
         self._retention = retention or Retention()
         self._inbox_at = (0, 0)
+        self._pushes_at = (0, 0)
+        self._presence_at = 0
         self._rules: tuple[Callable[[Connection, int], int], ...] = (
             self._expired_inbox,
             self._old_messages,
             self._old_uplink,
             self._large_uplink,
-            self._old_dead_letters,
-            self._old_tokens,
             self._old_nonces,
+            self._ended_pushes,
+            self._old_pushes,
+            self._old_rows("audit", "audit_no", "at_ms", self._retention.audit_ms),
+            self._old_rows("commands", "command_id", "created_at_ms", self._retention.commands_ms),
+            self._old_rows("imports", "import_id", "ended_at_ms", self._retention.imports_ms),
+            self._old_rows("idempotency", "rowid", "created_at_ms", self._retention.idempotency_ms),
+            self._old_rows("webhook_letters", "letter_no", "buried_at_ms", self._retention.webhook_letters_ms),
+            self._old_rows("dead_letters", "letter_no", "buried_at_ms", self._retention.dead_letters_ms),
+            self._old_rows("tokens", "token_hash", "expires_at_ms", self._retention.expired_tokens_ms),
+            self._old_events,
+            lambda connection, now_ms: sweep_sets(connection, now_ms, STEP_ROWS),
+            self._presence_of_nobody,
         )
 
     async def run(self) -> None:
@@ -131,16 +158,6 @@ class Sweeper:
         ).fetchall()
         return _delete_uplink(connection, [offset for (offset,) in oldest])
 
-    def _old_dead_letters(self, connection: Connection, now_ms: int) -> int:
-        return _delete_first(
-            connection, "dead_letters", "letter_no", "buried_at_ms", now_ms - self._retention.dead_letters_ms
-        )
-
-    def _old_tokens(self, connection: Connection, now_ms: int) -> int:
-        return _delete_first(
-            connection, "tokens", "token_hash", "expires_at_ms", now_ms - self._retention.expired_tokens_ms
-        )
-
     def _old_nonces(self, connection: Connection, now_ms: int) -> int:
         gone = connection.exec_driver_sql(
             "DELETE FROM nonces WHERE (app_key, nonce) IN"
@@ -148,6 +165,76 @@ class Sweeper:
             (now_ms, STEP_ROWS),
         )
         return gone.rowcount
+
+    def _ended_pushes(self, connection: Connection, now_ms: int) -> int:
+        """Walks the ended pushes round and round: the totals of an old one are kept, and its segments go.
+
+        Of a cancelled one they stay while somebody may acknowledge it.
+        """
+        rows = connection.exec_driver_sql(
+            "SELECT ended_at_ms, push_no, totals IS NULL AND (status <> 'canceled' OR expires_at_ms <= ?)"
+            " FROM pushes WHERE ended_at_ms < ? AND (ended_at_ms, push_no) > (?, ?)"
+            " ORDER BY ended_at_ms, push_no LIMIT ?",
+            (now_ms, now_ms - self._retention.push_segments_ms, *self._pushes_at, STEP_ROWS),
+        ).fetchall()
+        folded = 0
+        for ended_at_ms, push_no, is_whole in rows:
+            if is_whole:
+                if folded == _PUSHES_A_STEP or not _fold(connection, push_no, now_ms):
+                    return STEP_ROWS
+                folded += 1
+            self._pushes_at = (ended_at_ms, push_no)
+        if len(rows) < STEP_ROWS:
+            self._pushes_at = (0, 0)
+        return folded
+
+    def _old_pushes(self, connection: Connection, now_ms: int) -> int:
+        gone = connection.exec_driver_sql(
+            "DELETE FROM pushes WHERE push_no IN"
+            " (SELECT push_no FROM pushes WHERE ended_at_ms < ? AND totals IS NOT NULL LIMIT ?)",
+            (now_ms - self._retention.pushes_ms, STEP_ROWS),
+        )
+        return gone.rowcount
+
+    def _old_events(self, connection: Connection, now_ms: int) -> int:
+        return sweep_events(connection, now_ms, self._retention.events_ms, self._retention.events_bytes, STEP_ROWS)
+
+    def _presence_of_nobody(self, connection: Connection, _now_ms: int) -> int:
+        """Walks through how devices were last seen: the end of a session may be noted behind its device's deletion."""
+        rows = connection.exec_driver_sql(
+            "SELECT p.device_no, d.device_no FROM presence p LEFT JOIN devices d ON d.device_no = p.device_no"
+            " WHERE p.device_no > ? ORDER BY p.device_no LIMIT ?",
+            (self._presence_at, STEP_ROWS),
+        ).fetchall()
+        self._presence_at = rows[-1][0] if len(rows) == STEP_ROWS else 0
+        gone = [(device_no,) for device_no, known in rows if known is None]
+        bulk.execute(connection, "DELETE FROM presence WHERE (device_no) IN (VALUES {rows})", gone)
+        return len(gone)
+
+    @staticmethod
+    def _old_rows(table: str, key: str, stamp: str, kept_ms: int) -> Callable[[Connection, int], int]:
+        """The rule that deletes what was stamped longer ago than ``kept_ms``."""
+        statement = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {stamp} < ? LIMIT ?)"
+
+        def sweep(connection: Connection, now_ms: int) -> int:
+            return connection.exec_driver_sql(statement, (now_ms - kept_ms, STEP_ROWS)).rowcount
+
+        return sweep
+
+
+def _fold(connection: Connection, push_no: int, now_ms: int) -> bool:
+    """Keeps a push's totals and deletes its segments; False where it takes another step for what failed."""
+    failures = connection.exec_driver_sql(
+        "DELETE FROM push_failures WHERE push_no = ? AND device_no IN"
+        " (SELECT device_no FROM push_failures WHERE push_no = ? LIMIT ?)",
+        (push_no, push_no, STEP_ROWS),
+    )
+    if failures.rowcount == STEP_ROWS:
+        return False
+    kept = push_records.totals(push_records.read(connection, push_no, now_ms))
+    connection.exec_driver_sql("UPDATE pushes SET totals = ? WHERE push_no = ?", (kept, push_no)).close()
+    connection.exec_driver_sql("DELETE FROM push_segments WHERE push_no = ?", (push_no,)).close()
+    return True
 
 
 def _uplink_bytes(connection: Connection) -> int:
@@ -178,11 +265,3 @@ def _delete_uplink(connection: Connection, offsets: list[int]) -> int:
             log.error("uplink records up to %d are deleted and %s has read to %d", offsets[-1], consumer, offset)
         connection.exec_driver_sql('DELETE FROM uplink WHERE "offset" <= ?', (offsets[-1],))
     return len(offsets)
-
-
-def _delete_first(connection: Connection, table: str, key: str, stamp: str, before_ms: int) -> int:
-    gone = connection.exec_driver_sql(
-        f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {stamp} < ? LIMIT ?)",
-        (before_ms, STEP_ROWS),
-    )
-    return gone.rowcount

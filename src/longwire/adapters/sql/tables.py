@@ -25,6 +25,16 @@ metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 _Id = LargeBinary(16)
 _Hash = LargeBinary(32)
+_Blob = LargeBinary(8_256)
+
+
+def _bitmap(name: str) -> Column[bytes]:
+    return Column(name, _Blob)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
 
 # Kept until deleted through the API.
 devices = Table(
@@ -39,16 +49,52 @@ devices = Table(
     Column("is_disabled", Boolean, nullable=False, server_default="0"),
     Column("refresh_hash", _Hash, unique=True),
     Column("missed", Integer, nullable=False, server_default="0"),
+    Column("banned_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("is_claimed", Boolean, nullable=False, server_default="1"),
     # A number is never given twice, also after the device was deleted.
     sqlite_autoincrement=True,
 )
 
-# Kept with the device.
-device_tags = Table(
-    "device_tags",
+# Groups are kept until deleted, tags until a day after their last member left, uploads until they expire.
+device_sets = Table(
+    "device_sets",
+    metadata,
+    Column("set_no", _Serial, primary_key=True, autoincrement=True),
+    Column("kind", SmallInteger, nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("title", String(128), nullable=False, server_default=""),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, index=True),
+    UniqueConstraint("kind", "name", name="uq_device_sets_kind_name"),
+    # A number stands in device_memberships: it is never given twice.
+    sqlite_autoincrement=True,
+)
+
+# Kept with the set. The size stands before the blob: counting reads no bitmap.
+device_set_segments = Table(
+    "device_set_segments",
+    metadata,
+    Column("set_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("members", _Blob, nullable=False),
+)
+
+# Kept with the device: a serialised bitmap of the numbers of its tags and groups.
+device_memberships = Table(
+    "device_memberships",
     metadata,
     Column("device_no", BigInteger, primary_key=True, autoincrement=False),
-    Column("tag", String(64), primary_key=True),
+    Column("sets", LargeBinary(4_096), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Kept with the group.
+group_users = Table(
+    "group_users",
+    metadata,
+    Column("set_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("user", String(64), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
 
@@ -175,6 +221,217 @@ dead_letters = Table(
     Column("error", Text, nullable=False),
     Column("buried_at_ms", BigInteger, nullable=False, index=True),
     Column("replayed_at_ms", BigInteger),
+)
+
+# Kept 90 days after its end; totals are written when its segments go.
+pushes = Table(
+    "pushes",
+    metadata,
+    Column("push_no", _Serial, primary_key=True, autoincrement=True),
+    Column("push_id", _Id, nullable=False, unique=True),
+    Column("sender_no", BigInteger, nullable=False),
+    Column("message_id", _Id, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("is_paused", Boolean, nullable=False, server_default="0"),
+    Column("rate_per_s", Integer),
+    Column("ttl_s", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("send_at_ms", BigInteger),
+    Column("started_at_ms", BigInteger),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("finished_at_ms", BigInteger),
+    Column("lease_no", Integer, nullable=False, server_default="0"),
+    Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    Column("sender", String(80), nullable=False),
+    Column("to", String(80), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("collapse_key", String(255), nullable=False),
+    Column("caller", String(64), nullable=False),
+    Column("retry_of", BigInteger),
+    Column("notice_of", BigInteger, index=True),
+    Column("unresolved", Integer, nullable=False, server_default="0"),
+    Column("unresolved_sample", Text, nullable=False, server_default=""),
+    Column("failure", String(255), nullable=False, server_default=""),
+    Column("audience", Text, nullable=False),
+    Column("totals", Text),
+    Column("trace", LargeBinary(24), nullable=False),
+    Column("payload", LargeBinary(65_536), nullable=False),
+    UniqueConstraint("sender_no", "message_id", name="uq_pushes_sender_message"),
+    Index("ix_pushes_status", "status", "send_at_ms"),
+    Index("ix_pushes_ended", "ended_at_ms"),
+    Index("ix_pushes_expires", "status", "expires_at_ms"),
+    Index("ix_pushes_collapse", "collapse_key", "sender_no"),
+    sqlite_autoincrement=True,
+)
+
+# Kept 7 days after the push's end. Numbers stand before the bitmaps: totals and claims read no blob.
+push_segments = Table(
+    "push_segments",
+    metadata,
+    Column("push_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", Integer, primary_key=True, autoincrement=False),
+    Column("state", SmallInteger, nullable=False, server_default="0"),
+    Column("priority", SmallInteger, nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Column("rest_min", BigInteger, nullable=False),
+    Column("rest_max", BigInteger, nullable=False),
+    Column("cursor", BigInteger, nullable=False, server_default="-1"),
+    Column("lease_no", Integer, nullable=False, server_default="0"),
+    Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("worker", String(24), nullable=False, server_default=""),
+    Column("attempts", SmallInteger, nullable=False, server_default="0"),
+    _count("n_targeted"),
+    _count("n_online"),
+    _count("n_handled"),
+    _count("n_written"),
+    _count("n_acked"),
+    _count("n_withdrawn"),
+    _count("n_canceled"),
+    _count("n_collapsed"),
+    _count("n_failed"),
+    _count("n_expired"),
+    _count("n_rest"),
+    Column("latency", LargeBinary(1_024)),
+    _bitmap("rest"),
+    _bitmap("targeted"),
+    _bitmap("written"),
+    _bitmap("acked"),
+    _bitmap("withdrawn"),
+    _bitmap("canceled"),
+    _bitmap("collapsed"),
+    _bitmap("failed"),
+    _bitmap("expired"),
+    Index("ix_push_segments_open", "segment", "is_open", "rest_min", "rest_max", "push_no"),
+    Index("ix_push_segments_claim", "state", "priority", "push_no", "segment"),
+)
+
+# Kept with the segments.
+push_failures = Table(
+    "push_failures",
+    metadata,
+    Column("push_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("device_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Kept a day.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", _Hash, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+    Column("location", String(255), nullable=False, server_default=""),
+    Column("body", LargeBinary(262_144), nullable=False),
+)
+
+# Kept with the device.
+presence = Table(
+    "presence",
+    metadata,
+    Column("device_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger, nullable=False),
+    Column("node_id", String(24), nullable=False),
+    Column("transport", String(16), nullable=False),
+    Column("close_code", SmallInteger),
+    sqlite_with_rowid=False,
+)
+
+# Kept 7 days.
+commands = Table(
+    "commands",
+    metadata,
+    Column("command_id", _Id, primary_key=True),
+    Column("device_no", BigInteger, nullable=False),
+    Column("device_id", String(64), nullable=False),
+    Column("method", String(128), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+    Column("timeout_ms", Integer, nullable=False),
+    Column("replied_at_ms", BigInteger),
+    Column("is_late", Boolean, nullable=False, server_default="0"),
+    Column("reply_status", SmallInteger),
+    Column("detail", String(255), nullable=False, server_default=""),
+    Column("payload", LargeBinary(65_536), nullable=False),
+    Column("reply", LargeBinary(65_536), nullable=False),
+)
+
+# Kept 7 days after the end.
+imports = Table(
+    "imports",
+    metadata,
+    Column("import_id", _Id, primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+    Column("ended_at_ms", BigInteger),
+    Column("lines", Integer, nullable=False, server_default="0"),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("errors", Text, nullable=False),
+)
+
+# Kept 90 days.
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_no", _Serial, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+    Column("caller", String(64), nullable=False),
+    Column("action", String(128), nullable=False),
+    Column("target", String(128), nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("request_id", String(64), nullable=False),
+)
+
+# Kept until every webhook has taken it, two days or 1 GiB at the most.
+events = Table(
+    "events",
+    metadata,
+    Column("event_no", _Serial, primary_key=True, autoincrement=True),
+    Column("webhook_no", BigInteger, nullable=False, server_default="0"),
+    Column("kind", String(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("device_no", BigInteger, nullable=False),
+    # A replayed message of the largest size, in base64, fits.
+    Column("body", LargeBinary(1 << 20), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Kept until deleted.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_no", _Serial, primary_key=True, autoincrement=True),
+    Column("url", String(2_048), nullable=False),
+    Column("secret", String(128), nullable=False),
+    Column("kinds", Text, nullable=False),
+    Column("is_enabled", Boolean, nullable=False, server_default="1"),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("last_success_ms", BigInteger),
+    Column("failing_since_ms", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+# Kept 30 days.
+webhook_letters = Table(
+    "webhook_letters",
+    metadata,
+    Column("letter_no", _Serial, primary_key=True, autoincrement=True),
+    Column("webhook_no", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("buried_at_ms", BigInteger, nullable=False, index=True),
+    Column("replayed_at_ms", BigInteger),
+    Column("body", LargeBinary(1 << 20), nullable=False),
 )
 
 Index("ix_tokens_expires", tokens.c.expires_at_ms)

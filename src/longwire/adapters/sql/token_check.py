@@ -20,13 +20,13 @@ _HASH_BYTES = 32
 _CHECK = """
 WITH RECURSIVE batch(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM batch WHERE i + 1 < :count)
 SELECT json_group_array(json_array(t.device_no, d.device_id, t.expires_at_ms, t.revoked_at_ms IS NOT NULL,
-    d.is_disabled, d.missed, d.user))
+    d.is_disabled, d.missed, d.user, d.banned_until_ms))
 FROM batch
 LEFT JOIN tokens t ON t.token_hash = substr(:hashes, batch.i * 32 + 1, 32)
 LEFT JOIN devices d ON d.device_no = t.device_no
 """
 
-_Row = tuple[int | None, str | None, int | None, int, int | None, int | None, str | None]
+_Row = tuple[int | None, str | None, int | None, int, int | None, int | None, str | None, int | None]
 _rows = msgspec.json.Decoder(list[_Row])
 
 
@@ -42,7 +42,16 @@ def check_tokens(connection: Connection, token_hashes: Sequence[bytes]) -> list[
 
 
 def _credential(row: _Row) -> Credential | None:
-    device_no, device_id, expires_at_ms, is_revoked, is_disabled, missed, user = row
+    device_no, device_id, expires_at_ms, is_revoked, is_disabled, missed, user, banned_until_ms = row
     if device_no is None or device_id is None or expires_at_ms is None:
         return None
-    return Credential(device_no, device_id, expires_at_ms, bool(is_revoked), bool(is_disabled), missed or 0, user)
+    return Credential(
+        device_no,
+        device_id,
+        expires_at_ms,
+        bool(is_revoked),
+        bool(is_disabled),
+        missed or 0,
+        user,
+        banned_until_ms or 0,
+    )

@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
 from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.messages import ENVELOPE_BYTES
 from longwire.clock import Clock
+from longwire.ids import prefixed
 from longwire.model import UplinkRecord
+from longwire.operations_model import Event
 from longwire.ports.uplink import AppendCallback, DeadLetter
 from longwire.reasons import Status
 
@@ -38,8 +42,18 @@ _ONE_LETTER = f"{_LETTER} WHERE letter_no = ?"
 # What a device sent is in the log once (uq_uplink_device_message): the record moves to the end.
 _TAKE_OUT = "DELETE FROM uplink WHERE device_no = ? AND message_id = ?"
 _REPLAYED = "UPDATE dead_letters SET replayed_at_ms = ? WHERE letter_no = ?"
+# Bounded by offsets, whatever matches: "+" keeps the planner from a device's whole index, which it would have to sort.
+_ENDS = 'SELECT MIN("offset"), MAX("offset") FROM uplink'
+_FOUND = (
+    f'SELECT {_COLUMNS} FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ?'
+    " AND (? IS NULL OR +device_no = ?) AND (? IS NULL OR kind = ?)"
+    ' ORDER BY "offset" DESC LIMIT ?'
+)
+_ANY_SINCE = 'SELECT 1 FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ? LIMIT 1'
 _NEWEST = 1 << 62
+_MAX_LOOKED_AT = 10_000
 _MAX_ERROR_CHARACTERS = 4_000
+_MAX_TOLD_CHARACTERS = 500
 
 _Append = tuple[UplinkRecord, AppendCallback]
 
@@ -60,8 +74,9 @@ def _row(record: UplinkRecord) -> tuple[object, ...]:
 class SqlUplinkLog:
     """ports.uplink.UplinkLog and ports.uplink.DeadLetters on one database."""
 
-    def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
+    def __init__(self, database: SqliteDatabase, clock: Clock, events: SqlEvents | None = None) -> None:
         self._database = database
+        self._events = events
         self._clock = clock
         self._next_offset = 0
         self._appends = database.stage(self._write, self._appended, self._refused)
@@ -98,8 +113,20 @@ class SqlUplinkLog:
         await self._database.write(lambda c: c.exec_driver_sql(_MOVE, (consumer, offset)).close())
 
     async def bury(self, consumer: str, record: UplinkRecord, error: str) -> None:
-        buried = (*_row(record), consumer, error[:_MAX_ERROR_CHARACTERS], self._clock.now_ms())
-        await self._database.write(lambda c: c.exec_driver_sql(_BURY, buried).close())
+        now_ms = self._clock.now_ms()
+        buried = (*_row(record), consumer, error[:_MAX_ERROR_CHARACTERS], now_ms)
+
+        def write(connection: Connection) -> None:
+            letter_no = connection.exec_driver_sql(_BURY, buried).lastrowid
+            if self._events is not None and self._events.wants("uplink.dead_letter"):
+                self._events.note(connection, [_buried_event(record, letter_no, error, now_ms)])
+
+        await self._database.write(write)
+
+    async def records(
+        self, before: int, device_no: int | None, kind: str | None, since_ms: int, limit: int
+    ) -> tuple[Sequence[UplinkRecord], int | None]:
+        return await self._database.read(lambda c: _records(c, before, device_no, kind, since_ms, limit))
 
     async def dead_letters(self, after: int, limit: int) -> Sequence[DeadLetter]:
         values = (after or _NEWEST, limit)
@@ -168,9 +195,37 @@ def _read(connection: Connection, after: int, limit: int) -> list[UplinkRecord]:
     return [UplinkRecord(*row) for row in connection.exec_driver_sql(_READ, (after, limit))]
 
 
+def _records(
+    connection: Connection, before: int, device_no: int | None, kind: str | None, since_ms: int, limit: int
+) -> tuple[list[UplinkRecord], int | None]:
+    first, last = connection.exec_driver_sql(_ENDS).one()
+    if first is None:
+        return [], None
+    high = min(before or _NEWEST, last + 1)
+    low = high - _MAX_LOOKED_AT
+    wanted = (low, high, since_ms, device_no, device_no, kind, kind, limit)
+    found = [UplinkRecord(*row) for row in connection.exec_driver_sql(_FOUND, wanted)]
+    if len(found) == limit:
+        return found, found[-1].offset
+    # The log is in the order of time but for replayed letters: so many old ones in a row are its old part.
+    is_old = connection.exec_driver_sql(_ANY_SINCE, (low, high, since_ms)).first() is None
+    return found, None if low <= first or is_old else low
+
+
 def _find_letter(connection: Connection, letter_no: int) -> DeadLetter | None:
     row = connection.exec_driver_sql(_ONE_LETTER, (letter_no,)).one_or_none()
     return None if row is None else _letter_of(row)
+
+
+def _buried_event(record: UplinkRecord, letter_no: int, error: str, now_ms: int) -> Event:
+    told = {
+        "device_id": record.device_id,
+        "letter_id": f"ltr_{letter_no}",
+        "message_id": prefixed("msg", record.message_id),
+        "message_kind": record.kind,
+        "error": error[:_MAX_TOLD_CHARACTERS],
+    }
+    return Event("uplink.dead_letter", now_ms, 0, msgspec.json.encode(told))
 
 
 def _letter_of(row: Sequence[Any]) -> DeadLetter:

@@ -1,0 +1,59 @@
+"""How devices were last seen, on SQLite. One row a device, written when a session ends."""
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from longwire.adapters.sql import bulk
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.operations_model import LastSession
+
+log = logging.getLogger(__name__)
+
+# A session may end because its device was deleted: then there is nothing to keep.
+_PUT = """
+INSERT INTO presence (device_no, version, ended_at_ms, node_id, transport, close_code)
+SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6 FROM (VALUES {rows}) AS v
+WHERE EXISTS (SELECT 1 FROM devices d WHERE d.device_no = v.column1)
+ON CONFLICT (device_no) DO UPDATE SET version = excluded.version, ended_at_ms = excluded.ended_at_ms,
+    node_id = excluded.node_id, transport = excluded.transport, close_code = excluded.close_code
+WHERE excluded.version > presence.version
+"""
+_FIND = """
+SELECT device_no, version, ended_at_ms, node_id, transport, close_code FROM presence WHERE device_no IN ({rows})
+"""
+
+
+class SqlPresence:
+    """ports.presence.PresenceStore on SQLite."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._stage = database.stage(_put, lambda _session, _done: None, _lost)
+
+    def ended(self, session: LastSession) -> None:
+        self._stage.add(session)
+
+    async def last_sessions(self, device_nos: Sequence[int]) -> list[LastSession | None]:
+        wanted = list(device_nos)
+
+        def read(connection: Connection) -> list[LastSession | None]:
+            found = {row[0]: LastSession(*row) for row in bulk.select_in(connection, _FIND, dict.fromkeys(wanted))}
+            return [found.get(device_no) for device_no in wanted]
+
+        return await self._database.read(read)
+
+
+def _put(connection: Connection, sessions: list[LastSession]) -> list[None]:
+    latest = {session.device_no: session for session in sorted(sessions, key=lambda session: session.version)}
+    bulk.execute(
+        connection,
+        _PUT,
+        [(s.device_no, s.version, s.ended_at_ms, s.node_id, s.transport, s.close_code) for s in latest.values()],
+    )
+    return [None] * len(sessions)
+
+
+def _lost(session: LastSession, error: Exception) -> None:
+    log.warning("how device %d was last seen is not kept: %s", session.device_no, error)

@@ -1,0 +1,456 @@
+"""Pushes on the SQL database: kept, steered, claimed, merged; each call is one transaction.
+
+Two kinds of writes are gathered. *Merges*: what nodes and workers tell of segments, a row read and written once for
+all that waits together. *Deeds*: everything else, one behind the other. What a write changes in memory (hints, the
+cache of messages, the workers' bell) follows its commit, before its caller goes on, and also where the caller is gone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from pyroaring import BitMap
+from sqlalchemy import Connection
+
+from longwire.adapters.sql import push_leases, push_records, push_segments, push_states
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.idempotency import keep_answer
+from longwire.adapters.sql.push_events import NoteEvents, PushEvents
+from longwire.adapters.sql.push_segments import Effects
+from longwire.adapters.sql.push_waiting import SqlPushWaiting
+from longwire.clock import Clock
+from longwire.errors import LongwireError, StoreUnavailable
+from longwire.ports.push_work import Due
+from longwire.ports.pushes import AnsweredBefore, StateConflict, TooManyPushes
+from longwire.ports.receipts import ReceiptsCallback
+from longwire.push_model import (
+    ENDED,
+    Claim,
+    Dispatched,
+    Goes,
+    KeptAnswer,
+    NewPush,
+    Push,
+    PushStatus,
+    RecipientState,
+    SegmentReceipts,
+)
+from longwire.reasons import Status
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+TTL_0_GRACE_MS = 5_000
+"""How long acknowledgements of a push without a time to live are waited for."""
+_LIVE = "status IN ('sending', 'dispatched')"
+_MAX_FAILURE = 255
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a node or a worker tells, and who is called when it is durable."""
+
+    parts: Sequence[SegmentReceipts | Dispatched]
+    settle: Callable[[Sequence[Goes]], None]
+    fail: Callable[[Exception], None]
+
+
+@dataclass(slots=True)
+class _Deed:
+    """A write that somebody awaits. An error that it returns is raised to its caller: nothing was written then."""
+
+    run: Callable[[Connection, Effects], Any]
+    future: asyncio.Future[Any]
+
+
+class SqlPushes:
+    """ports.pushes.PushStore and ports.push_work.PushWork on one database.
+
+    ``note_events`` and ``wants`` are the outbox of webhooks (push_events.py).
+    """
+
+    def __init__(
+        self,
+        database: SqliteDatabase,
+        clock: Clock,
+        waiting: SqlPushWaiting,
+        *,
+        max_live: int = 100_000,
+        note_events: NoteEvents | None = None,
+        wants: Callable[[str], bool] = lambda _kind: False,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._waiting = waiting
+        self._max_live = max_live
+        self._events = PushEvents(note_events, wants)
+        self._has_work = asyncio.Event()
+        self._looked_for_half_canceled = 0
+        # Merges first: what is told of a push before it is cancelled or withdrawn counts.
+        self._merges = database.stage(self._run_merges, self._merged, lambda told, error: told.fail(error))
+        self._deeds = database.stage(self._run_deeds, self._done, _failed)
+
+    async def start(self) -> None:
+        """Ends the leases of the process before: the folder's lock says that it is gone. Raises StoreUnavailable."""
+        await self._database.write(push_leases.end_all)
+
+    # -- merges -----------------------------------------------------------------------------------------------
+
+    def merge(self, receipts: Sequence[SegmentReceipts], done: ReceiptsCallback) -> None:
+        """See ReceiptLog.append; merging the same again changes nothing."""
+        self._merges.add(
+            _Told(
+                receipts,
+                lambda _answers: done(receipts, Status.OK),
+                lambda _error: done(receipts, Status.NOT_DURABLE),
+            )
+        )
+
+    async def dispatched(self, done: Dispatched, now_ms: int) -> Goes:
+        self._database.check_open()
+        future: asyncio.Future[Goes] = asyncio.get_running_loop().create_future()
+        self._merges.add(
+            _Told([done], lambda answers: _settle(future, answers[0]), lambda error: _refuse(future, error))
+        )
+        return await future
+
+    def _run_merges(self, connection: Connection, told: list[_Told]) -> list[tuple[Sequence[Goes], Effects]]:
+        parts = [part for one in told for part in one.parts]
+        effects = Effects()
+        answers = push_segments.merge(connection, parts, self._clock.now_ms(), effects, self._events)
+        results: list[tuple[Sequence[Goes], Effects]] = []
+        at = 0
+        for one in told:
+            # The first one's call-back applies what all of them changed.
+            results.append((answers[at : at + len(one.parts)], Effects() if results else effects))
+            at += len(one.parts)
+        return results
+
+    def _merged(self, told: _Told, result: tuple[Sequence[Goes], Effects]) -> None:
+        answers, effects = result
+        self._apply(effects)
+        told.settle(answers)
+
+    # -- deeds ------------------------------------------------------------------------------------------------
+
+    async def _do(self, run: Callable[Concatenate[Connection, Effects, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs ``run`` in the next group; durable when it returns. Cancelling the caller does not undo it."""
+        self._database.check_open()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._deeds.add(_Deed(lambda connection, effects: run(connection, effects, *args, **kwargs), future))
+        return await future
+
+    def _run_deeds(self, connection: Connection, deeds: list[_Deed]) -> list[tuple[Any, Effects]]:
+        results = []
+        for deed in deeds:
+            effects = Effects()
+            results.append((deed.run(connection, effects), effects))
+        return results
+
+    def _done(self, deed: _Deed, result: tuple[Any, Effects]) -> None:
+        value, effects = result
+        self._apply(effects)
+        if isinstance(value, LongwireError):
+            _refuse(deed.future, value)
+        else:
+            _settle(deed.future, value)
+
+    def _apply(self, effects: Effects) -> None:
+        """Hints before the bell: a worker that looks for devices finds who came before them."""
+        self._waiting.added(effects.added)
+        self._waiting.changed(effects.changed)
+        self._waiting.ended(effects.ended)
+        if effects.has_work:
+            self._has_work.set()
+
+    # -- PushStore --------------------------------------------------------------------------------------------
+
+    async def create(self, new: NewPush, devices: BitMap, keep: KeptAnswer | None = None) -> tuple[Push, bool]:
+        return await self._do(self._create, new, devices, keep)
+
+    def _create(
+        self, connection: Connection, effects: Effects, new: NewPush, devices: BitMap, keep: KeptAnswer | None
+    ) -> Any:
+        now_ms = self._clock.now_ms()
+        known = push_records.find_sent(connection, new.sender_no, new.message.message_id, now_ms)
+        if known is not None:
+            return known, False
+        count = f"SELECT COUNT(*) FROM (SELECT 1 FROM pushes WHERE {_LIVE} LIMIT ?)"
+        live: int = connection.exec_driver_sql(count, (self._max_live,)).scalar_one()
+        if live >= self._max_live:
+            return TooManyPushes(f"{live} pushes are live")
+        kept = None if keep is None else keep_answer(connection, keep)
+        if kept is not None:
+            return AnsweredBefore(kept)
+        if new.send_at_ms is not None:
+            push_no = push_records.insert(connection, new, PushStatus.SCHEDULED)
+        else:
+            push_no = self._insert(connection, effects, new, devices, now_ms)
+        return push_records.read(connection, push_no, now_ms), True
+
+    def _insert(self, connection: Connection, effects: Effects, new: NewPush, devices: BitMap, now_ms: int) -> int:
+        push_no = push_records.insert(connection, new, PushStatus.SENDING)
+        self._start(connection, effects, push_no, new, devices, now_ms)
+        return push_no
+
+    def _start(
+        self, connection: Connection, effects: Effects, push_no: int, new: NewPush, devices: BitMap, now_ms: int
+    ) -> None:
+        parts = push_segments.insert(connection, push_no, int(new.priority), new.ttl_s, devices, effects)
+        key = new.message.collapse_key
+        if key:
+            push_segments.collapse(connection, push_no, key, new.sender_no, parts, now_ms, effects, self._events)
+        if not parts:
+            push_segments.complete(connection, push_no, now_ms, effects, self._events)
+
+    async def find(self, push_id: bytes, now_ms: int) -> Push | None:
+        return await self._database.read(lambda c: push_records.find(c, "push_id", push_id, now_ms))
+
+    async def page(self, before_no: int, limit: int, status: PushStatus | None, now_ms: int) -> list[Push]:
+        return await self._database.read(lambda c: push_records.page(c, before_no, limit, status, now_ms))
+
+    async def set_paused(self, push_no: int, is_paused: bool) -> bool:
+        return await self._do(self._set_paused, push_no, is_paused)
+
+    def _set_paused(self, connection: Connection, effects: Effects, push_no: int, is_paused: bool) -> bool:
+        change = "UPDATE pushes SET is_paused = ? WHERE push_no = ? AND status = 'sending'"
+        if connection.exec_driver_sql(change, (is_paused, push_no)).rowcount == 0:
+            return False
+        if not is_paused:
+            effects.added |= push_segments.open_rest(connection, push_no)
+            effects.has_work = True
+            push_segments.advance(connection, push_no, self._clock.now_ms(), effects, self._events)
+        return True
+
+    async def set_rate(self, push_no: int, rate_per_s: int | None) -> bool:
+        return await self._do(_set_rate, push_no, rate_per_s)
+
+    async def cancel(self, push_no: int, now_ms: int) -> bool:
+        return await self._do(self._cancel, push_no, now_ms)
+
+    def _cancel(self, connection: Connection, effects: Effects, push_no: int, now_ms: int) -> bool:
+        status, expires_at_ms = _standing(connection, push_no)
+        if status is PushStatus.CANCELED:
+            return True
+        if status is None or status in ENDED:
+            return False
+        if status in (PushStatus.SENDING, PushStatus.DISPATCHED) and now_ms >= expires_at_ms:
+            push_segments.complete(connection, push_no, now_ms, effects, self._events)
+            return False
+        _end(connection, push_no, PushStatus.CANCELED, now_ms)
+        push_segments.void(connection, push_no, effects)
+        return True
+
+    async def finish_cancel(self, push_no: int, receipts: Sequence[SegmentReceipts], now_ms: int) -> None:
+        await self._do(self._finish_cancel, push_no, receipts, now_ms)
+
+    def _finish_cancel(
+        self,
+        connection: Connection,
+        effects: Effects,
+        push_no: int,
+        receipts: Sequence[SegmentReceipts],
+        now_ms: int,
+    ) -> None:
+        push_segments.merge(connection, receipts, now_ms, effects, self._events)
+        finish = (
+            "UPDATE pushes SET finished_at_ms = ? WHERE push_no = ? AND status = 'canceled' AND finished_at_ms IS NULL"
+        )
+        if connection.exec_driver_sql(finish, (now_ms, push_no)).rowcount:
+            push_segments.cancel_unwritten(connection, push_no, now_ms)
+
+    async def withdraw(
+        self, push_no: int, receipts: Sequence[SegmentReceipts], notice: NewPush, now_ms: int
+    ) -> tuple[Push, bool]:
+        return await self._do(self._withdraw, push_no, receipts, notice, now_ms)
+
+    def _withdraw(
+        self,
+        connection: Connection,
+        effects: Effects,
+        push_no: int,
+        receipts: Sequence[SegmentReceipts],
+        notice: NewPush,
+        now_ms: int,
+    ) -> Any:
+        status, _ = _standing(connection, push_no)
+        if status is None or status is PushStatus.FAILED:
+            return StateConflict(f"push {push_no} {'does not exist' if status is None else 'has failed'}")
+        push_segments.merge(connection, receipts, now_ms, effects, self._events)
+        if status is PushStatus.WITHDRAWN:
+            kept = push_records.find(connection, "notice_of", push_no, now_ms)
+            assert kept is not None, "a notice is kept no shorter than its push"
+            return kept, kept.stats.targeted > 0
+        told = push_segments.withdraw_rest(connection, push_no, now_ms)
+        _end(connection, push_no, PushStatus.WITHDRAWN, now_ms)
+        push_segments.void(connection, push_no, effects)
+        notice_no = self._insert(connection, effects, notice, told, now_ms)
+        return push_records.read(connection, notice_no, now_ms), bool(told)
+
+    async def in_state(self, push_no: int, state: RecipientState, now_ms: int) -> BitMap | None:
+        return await self._database.read(lambda c: push_states.in_state(c, push_no, state, now_ms))
+
+    async def state_of(self, push_no: int, device_no: int, now_ms: int) -> tuple[RecipientState, bool, str] | None:
+        return await self._database.read(lambda c: push_states.state_of(c, push_no, device_no, now_ms))
+
+    async def drift(self, after: tuple[int, int], limit: int, now_ms: int) -> tuple[list[str], tuple[int, int] | None]:
+        return await self._database.read(lambda c: push_states.drift(c, after, limit, now_ms))
+
+    # -- PushWork ---------------------------------------------------------------------------------------------
+
+    async def wait(self, within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await self._has_work.wait()
+        except TimeoutError:
+            return
+        self._has_work.clear()
+
+    async def claim(self, worker: str, limit: int, lease_ms: int, now_ms: int) -> list[Claim]:
+        def run(connection: Connection, effects: Effects) -> list[Claim]:
+            return push_leases.claim(connection, worker, limit, lease_ms, now_ms, effects, self._events)
+
+        return await self._do(run)
+
+    async def give_back(self, claim: Claim, not_before_ms: int, error: str) -> None:
+        def run(connection: Connection, effects: Effects) -> None:
+            now_ms = self._clock.now_ms()
+            push_leases.give_back(connection, claim, not_before_ms, error, now_ms, effects, self._events)
+
+        await self._do(run)
+        if error:
+            log.warning("segment %d of push %d is given back: %s", claim.segment, claim.push_no, error)
+
+    async def due(self, now_ms: int, lease_ms: int, limit: int) -> Sequence[Due]:
+        return await self._do(_due, now_ms, lease_ms, limit)
+
+    async def begin(self, due: Due, devices: BitMap, unresolved: int, sample: Sequence[str], now_ms: int) -> bool:
+        return await self._do(self._begin, due, devices, unresolved, sample, now_ms)
+
+    def _begin(
+        self,
+        connection: Connection,
+        effects: Effects,
+        due: Due,
+        devices: BitMap,
+        unresolved: int,
+        sample: Sequence[str],
+        now_ms: int,
+    ) -> bool:
+        # What is for those who are online now counts from now, however late it begins.
+        expires_at_ms = now_ms + TTL_0_GRACE_MS if due.new.ttl_s == 0 else due.new.expires_at_ms
+        change = (
+            "UPDATE pushes SET status = 'sending', started_at_ms = ?, expires_at_ms = ?, unresolved = ?,"
+            " unresolved_sample = ?"
+            " WHERE push_no = ? AND status = 'resolving' AND lease_no = ? AND lease_until_ms > ?"
+        )
+        values = (
+            now_ms,
+            expires_at_ms,
+            unresolved,
+            push_records.sample_text(sample),
+            due.push_no,
+            due.lease_no,
+            now_ms,
+        )
+        if connection.exec_driver_sql(change, values).rowcount == 0:
+            return False
+        self._start(connection, effects, due.push_no, due.new, devices, now_ms)
+        return True
+
+    async def give_up(self, due: Due, reason: str, now_ms: int) -> None:
+        await self._do(_give_up, due, reason, now_ms)
+
+    async def close(self, now_ms: int, limit: int) -> int:
+        return await self._do(self._close, now_ms, limit)
+
+    def _close(self, connection: Connection, effects: Effects, now_ms: int, limit: int) -> int:
+        over = f"SELECT push_no FROM pushes WHERE {_LIVE} AND expires_at_ms <= ? LIMIT ?"
+        push_nos = [push_no for (push_no,) in connection.exec_driver_sql(over, (now_ms, limit))]
+        for push_no in push_nos:
+            push_segments.complete(connection, push_no, now_ms, effects, self._events)
+        return len(push_nos)
+
+    async def half_canceled(self, limit: int) -> Sequence[int]:
+        """All there are; once there are none, those of the last hour."""
+        since_ms = self._looked_for_half_canceled
+        query = (
+            "SELECT push_no FROM pushes WHERE ended_at_ms >= ? AND status = 'canceled' AND finished_at_ms IS NULL"
+            " ORDER BY push_no LIMIT ?"
+        )
+        found = await self._database.read(lambda c: c.exec_driver_sql(query, (since_ms, limit)).fetchall())
+        if not found:
+            self._looked_for_half_canceled = self._clock.now_ms() - 3_600_000
+        return [push_no for (push_no,) in found]
+
+    async def next_moment_ms(self) -> int | None:
+        query = (
+            "SELECT MIN(at_ms) FROM ("
+            "SELECT MIN(send_at_ms) AS at_ms FROM pushes WHERE status = 'scheduled'"
+            " UNION ALL SELECT MIN(lease_until_ms) FROM pushes WHERE status = 'resolving'"
+            " UNION ALL SELECT MIN(expires_at_ms) FROM pushes WHERE status = 'sending'"
+            " UNION ALL SELECT MIN(expires_at_ms) FROM pushes WHERE status = 'dispatched')"
+        )
+        moment: int | None = await self._database.read(lambda c: c.exec_driver_sql(query).scalar())
+        return moment
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _refuse(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        is_ours = isinstance(error, LongwireError)
+        future.set_exception(error if is_ours else StoreUnavailable(f"write refused: {error}"))
+
+
+def _failed(deed: _Deed, error: Exception) -> None:
+    _refuse(deed.future, error)
+
+
+def _standing(connection: Connection, push_no: int) -> tuple[PushStatus | None, int]:
+    row = connection.exec_driver_sql("SELECT status, expires_at_ms FROM pushes WHERE push_no = ?", (push_no,)).first()
+    return (None, 0) if row is None else (PushStatus(row[0]), row[1])
+
+
+def _end(connection: Connection, push_no: int, status: PushStatus, now_ms: int) -> None:
+    """One that had ended keeps its moment. Nobody goes on with a lease of its schedule."""
+    connection.exec_driver_sql(
+        "UPDATE pushes SET status = ?, ended_at_ms = COALESCE(ended_at_ms, ?), lease_no = lease_no + 1"
+        " WHERE push_no = ?",
+        (status.value, now_ms, push_no),
+    ).close()
+
+
+def _set_rate(connection: Connection, effects: Effects, push_no: int, rate_per_s: int | None) -> bool:
+    effects.has_work = True
+    change = "UPDATE pushes SET rate_per_s = ? WHERE push_no = ? AND status IN ('scheduled', 'resolving', 'sending')"
+    return connection.exec_driver_sql(change, (rate_per_s, push_no)).rowcount == 1
+
+
+def _due(connection: Connection, _effects: Effects, now_ms: int, lease_ms: int, limit: int) -> list[Due]:
+    query = (
+        "SELECT push_no, lease_no + 1 FROM pushes"
+        " WHERE status = 'scheduled' AND send_at_ms <= ? OR status = 'resolving' AND lease_until_ms <= ?"
+        " ORDER BY send_at_ms, push_no LIMIT ?"
+    )
+    found = connection.exec_driver_sql(query, (now_ms, now_ms, limit)).fetchall()
+    change = "UPDATE pushes SET status = 'resolving', lease_no = ?, lease_until_ms = ? WHERE push_no = ?"
+    for push_no, lease_no in found:
+        connection.exec_driver_sql(change, (lease_no, now_ms + lease_ms, push_no)).close()
+    return [Due(push_no, lease_no, push_records.read_new(connection, push_no)) for push_no, lease_no in found]
+
+
+def _give_up(connection: Connection, _effects: Effects, due: Due, reason: str, now_ms: int) -> None:
+    change = (
+        "UPDATE pushes SET status = 'failed', failure = ?, ended_at_ms = ?"
+        " WHERE push_no = ? AND status = 'resolving' AND lease_no = ?"
+    )
+    values = (reason[:_MAX_FAILURE], now_ms, due.push_no, due.lease_no)
+    connection.exec_driver_sql(change, values).close()

@@ -1,0 +1,108 @@
+"""What every PresenceStore does: of two notes about a device the one with the higher version counts."""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from longwire.adapters.sql.accounts import SqlAccounts
+from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.presence import SqlPresence
+from longwire.errors import StoreUnavailable
+from longwire.operations_model import LastSession
+from longwire.ports.accounts import AccountStore, NewDevice
+from longwire.ports.presence import PresenceStore
+
+NOW_MS = 1_764_000_000_000
+
+
+@contextlib.asynccontextmanager
+async def on_sqlite(folder: Path) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
+    database = SqliteDatabase(folder)
+    await database.start()
+    try:
+        yield SqlAccounts(database), SqlPresence(database)
+    finally:
+        await database.stop()
+
+
+Maker = Callable[[Path], AbstractAsyncContextManager[tuple[AccountStore, PresenceStore]]]
+MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def maker(request: pytest.FixtureRequest) -> Maker:
+    return MAKERS[request.param]
+
+
+@pytest.fixture
+async def stores(maker: Maker, tmp_path: Path) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
+    async with maker(tmp_path) as made:
+        yield made
+
+
+async def register(accounts: AccountStore, *names: str) -> list[int]:
+    wanted = [NewDevice(name, name.encode().ljust(32, b"."), NOW_MS, None) for name in names]
+    return [device.device_no for device, _ in await accounts.register(wanted, NOW_MS)]
+
+
+def ended(device_no: int, version: int, code: int | None = 4005) -> LastSession:
+    return LastSession(device_no, version, NOW_MS + version, "n1~0a", "native", code)
+
+
+async def committed(accounts: AccountStore) -> None:
+    """A write returns after what was queued before it."""
+    await accounts.use_nonce("app", str(random.random()), NOW_MS)
+
+
+async def test_how_a_device_was_last_seen_is_told(stores) -> None:
+    accounts, store = stores
+    one, two = await register(accounts, "a", "b")
+    store.ended(ended(one, 7))
+    store.ended(ended(two, 9, None))
+    await committed(accounts)
+    assert await store.last_sessions([two, 999, one, two]) == [
+        ended(two, 9, None),
+        None,
+        ended(one, 7),
+        ended(two, 9, None),
+    ]
+    assert await store.last_sessions([]) == []
+
+
+async def test_the_higher_version_counts_in_whatever_order_and_groups_they_come(stores) -> None:
+    accounts, store = stores
+    numbers = await register(accounts, *(f"d-{n}" for n in range(20)))
+    notes = [ended(no, version) for no in numbers for version in range(1, 12, 2)]
+    random.Random(1).shuffle(notes)
+    for at, note in enumerate(notes):
+        store.ended(note)
+        if at % 7 == 0:
+            await committed(accounts)
+    await committed(accounts)
+    assert await store.last_sessions(numbers) == [ended(no, 11) for no in numbers]
+
+
+async def test_a_device_that_is_deleted_is_forgotten_and_its_sessions_end_leaves_nothing(stores) -> None:
+    accounts, store = stores
+    one, two = await register(accounts, "a", "b")
+    store.ended(ended(one, 1))
+    await committed(accounts)
+    await accounts.delete_device(one, NOW_MS)
+    store.ended(ended(one, 3))
+    store.ended(ended(two, 3))
+    await committed(accounts)
+    assert await store.last_sessions([one, two]) == [None, ended(two, 3)]
+
+
+async def test_what_was_committed_is_there_after_a_restart(maker, tmp_path) -> None:
+    async with maker(tmp_path) as (accounts, store):
+        (one,) = await register(accounts, "a")
+        store.ended(ended(one, 1))
+    async with maker(tmp_path) as (_, store):
+        assert await store.last_sessions([one]) == [ended(one, 1)]
+    with pytest.raises(StoreUnavailable):
+        await store.last_sessions([one])
