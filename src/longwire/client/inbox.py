@@ -6,6 +6,9 @@
         a callback for its kind ─► one after the other ─┐
         none ─► the queue of ``async for`` ─────────────┴─► taken ─► remembered (on disk) ─► ACK
 
+Messages of the system itself (kinds that begin with ``longwire.``, without a sender) go to a callback for exactly
+their kind and to nobody else; without one they are acknowledged at once.
+
 An iterating task has taken a message when it asks for the next one. What a session's handles are owed goes
 with the session; the messages that wait here do not, and are acknowledged under the handle of their repeat.
 """
@@ -15,16 +18,28 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
+import msgspec
+
 from longwire.client.acks import Acks
 from longwire.client.errors import UndecodableMessage, Unhandled
 from longwire.client.handlers import UNDECODABLE, Handler
 from longwire.client.message import Message
 from longwire.client.session import Session
 from longwire.client.storage import MEMORY_OF_MESSAGES, Storage, done_sets
+from longwire.ids import message_id_bytes
 from longwire.wire.packets import Push, Received
 
 # Half a node's window: messages that nobody wants must not keep out those that somebody does.
 _MAX_UNWANTED = 32
+_SYSTEM_KINDS = "longwire."
+_WITHDRAWN = "longwire.withdrawn"
+
+
+class _Withdrawn(msgspec.Struct):
+    message_id: str
+
+
+_decode_withdrawn = msgspec.json.Decoder(_Withdrawn).decode
 
 
 class Delivery:
@@ -97,6 +112,13 @@ class Inbox:
                 known.handle = frame.correlation
                 known.session = session
                 self._look_after(known)
+                return
+        if push.kind.startswith(_SYSTEM_KINDS) and not push.sender:
+            if push.kind == _WITHDRAWN:
+                self._withdraw(push.payload)
+            if push.kind not in self.callbacks:
+                if is_reliable:
+                    self._acks.owe(session, frame.correlation)
                 return
         waiting = len(self._for_callbacks) + len(self._for_tasks)
         if waiting >= self._max_messages or self._waiting_bytes + len(push.payload) > self._max_bytes:
@@ -199,6 +221,27 @@ class Inbox:
         self._acks.flush()
 
     # Within.
+
+    def _withdraw(self, payload: bytes) -> None:
+        """Forgets the message of the application that is named, unless it has been taken or a task has it.
+
+        It is not acknowledged: nobody has seen it, and it does not come again.
+        """
+        try:
+            key = message_id_bytes(_decode_withdrawn(payload).message_id)
+        except (ValueError, msgspec.DecodeError):
+            return  # of a later version of the protocol
+        delivery = self._open.get(key)
+        if delivery is None:
+            return
+        if delivery in self._for_tasks:
+            self._for_tasks.remove(delivery)
+        elif any(waiting is delivery for _, waiting in self._for_callbacks):
+            self._for_callbacks = deque(entry for entry in self._for_callbacks if entry[1] is not delivery)
+        else:
+            return
+        del self._open[key]
+        self._waiting_bytes -= len(delivery.message.payload)
 
     def _give(self, delivery: Delivery) -> None:
         handler = self.callbacks.get(delivery.message.kind, self.any_callback)

@@ -8,11 +8,19 @@ class Counters:
 
     __slots__ = (
         "acks",
+        "broadcast_acks",
+        "broadcast_skipped",
+        "broadcast_written",
+        "catch_up_written",
         "closes",
+        "commands",
         "connects",
         "delivered",
         "dropped",
+        "fan_out_rounds",
+        "late_replies",
         "pushes",
+        "receipts_refused",
         "refused",
         "repeated",
         "sends",
@@ -35,9 +43,24 @@ class Counters:
         self.dropped = 0
         """At-most-once messages that a slow consumer did not get."""
         self.repeated = 0
+        """Reliable messages written again to the session they were written to."""
+        self.broadcast_written = 0
+        """Pushes written to those online as they were sent, one a device."""
+        self.broadcast_skipped = 0
+        """Of those, not written because the device does not read: they come when it has drained."""
+        self.broadcast_acks = 0
+        self.catch_up_written = 0
+        """Pushes written to devices that came back."""
+        self.fan_out_rounds = 0
+        self.receipts_refused = 0
+        """Flushes of acknowledgements that the store did not take; they are tried again."""
         self.acks = 0
+        """Of one-to-one messages."""
         self.stray_acks = 0
         """Acknowledgements of what was not written to that device."""
+        self.commands = 0
+        """Requests written to devices."""
+        self.late_replies = 0
         self.stray_replies = 0
         self.shed = 0
         """Connections that admission turned away."""

@@ -4,16 +4,20 @@
                            └─ behind (catching up, full, slow) ─► stays in the store
     attached, acked, drained ─► want ─► one read for many sessions ─► PUSH, oldest first
 
-A window holds at most ``limits.window`` unacknowledged messages. While a session catches up, new messages reach it
-through the store, so that none overtakes an older one. What is not acknowledged is written again after a while.
+A window holds at most ``limits.window`` unacknowledged messages, among them pushes that a device gets because it came
+back (catch_up.py). While a session catches up, new messages reach it through the store, so that none overtakes an
+older one. What is not acknowledged is written again after a while.
 """
 
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
+from typing import Protocol
 
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
+from longwire.gateway.broadcasts import Broadcasts
 from longwire.gateway.counters import Counters
 from longwire.gateway.hub import Hub
 from longwire.gateway.session import Arrival, DeviceConnection, Session, Window
@@ -23,7 +27,7 @@ from longwire.model import Envelope, InboxQuery, Receipt, Waiting
 from longwire.net.wheel import Wheel, ticks
 from longwire.ports.messages import MessageStore
 from longwire.reasons import CloseCode
-from longwire.wire.packets import FLAG_RECEIPT, Ack, Push, Received
+from longwire.wire.packets import FLAG_RECEIPT, Ack, Push, Received, Send
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +38,50 @@ _STORE_RETRY_S = 1.0
 _SLICE = 1_000
 
 
+class LivePushes(Protocol):
+    """Those who share the windows: the pushes of devices that came back."""
+
+    def fill(self, session: Session) -> None:
+        """The window may have room again."""
+        ...
+
+    def repeat(self, session: Session, handle: int, push_no: int) -> bool:
+        """Writes one of the window again; False where it is to be forgotten."""
+        ...
+
+
+class Acks:
+    """Who of a message's receivers has acknowledged, for a caller that waits for all of them."""
+
+    __slots__ = ("acked_by", "done", "left", "seq")
+
+    def __init__(self, receivers: Sequence[int]) -> None:
+        self.seq = 0
+        self.left = set(receivers)
+        self.acked_by: list[int] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def note(self, device_no: int) -> None:
+        """This receiver has."""
+        if device_no in self.left:
+            self.left.remove(device_no)
+            self.acked_by.append(device_no)
+            if not self.left and not self.done.done():
+                self.done.set_result(None)
+
+
 class Delivery:
     """The windows of this node's sessions."""
+
+    pushes: LivePushes
+    """Set by the node before it starts."""
 
     def __init__(
         self,
         node_id: str,
         hub: Hub,
         store: MessageStore,
+        broadcasts: Broadcasts,
         wheel: Wheel,
         clock: Clock,
         limits: Limits,
@@ -51,6 +91,7 @@ class Delivery:
         self._node_id = node_id
         self._hub = hub
         self._store = store
+        self._broadcasts = broadcasts
         self._wheel = wheel
         self._clock = clock
         self._limits = limits
@@ -62,6 +103,8 @@ class Delivery:
         self._wanting: list[Session] = []
         self._repeating: list[tuple[Session, int, int]] = []
         self._is_reading = False
+        self._awaited: dict[int, Acks] = {}
+        """By place, messages whose acknowledgements somebody waits for."""
         self._on_due = self._due  # one bound method for all windows
 
     # What others tell
@@ -75,7 +118,7 @@ class Delivery:
         missed_one = session.arrival is Arrival.MISSED_ONE
         session.arrival = Arrival.OVER
         if (has_waiting or missed_one) and not session.connection.is_closing:
-            window = self._open_window(session)
+            window = self.open_window(session)
             window.is_catching_up = True
             self._want(session, window)
 
@@ -86,7 +129,7 @@ class Delivery:
             return
         window = session.window
         if window is None:
-            window = self._open_window(session)
+            window = self.open_window(session)
         elif seq <= window.last_seq:
             return
         if window.is_catching_up:
@@ -115,23 +158,50 @@ class Delivery:
         assert session is not None
         assert isinstance(packet, Ack)
         window = session.window
-        if window is None:
-            self._counters.stray_acks += 1 + len(packet.handles)
-            return
-        now_ms = self._clock.now_ms()
         receipts: list[Receipt] = []
-        for handle in (frame.correlation, *packet.handles):
-            entry = window.unacked.pop(handle, None)
+        for handle in (frame.correlation, *packet.handles) if packet.handles else (frame.correlation,):
+            if handle & 1:
+                if self._broadcasts.acked(session, handle):
+                    self._counters.broadcast_acks += 1
+                else:
+                    self._counters.stray_acks += 1
+                continue
+            entry = None if window is None else window.unacked.pop(handle, None)
             if entry is None:
                 self._counters.stray_acks += 1
             else:
-                receipts.append(Receipt(session.device_no, entry[0], now_ms, self._node_id))
-        if not receipts:
-            return
+                receipts.append(Receipt(session.device_no, entry[0], self._clock.now_ms(), self._node_id))
+        if receipts:
+            self._acknowledge(receipts)
+        if window is not None:
+            if receipts:
+                window.is_full = False
+            self.fill(session)
+            self.pushes.fill(session)
+
+    def _acknowledge(self, receipts: list[Receipt]) -> None:
         self._counters.acks += len(receipts)
         self._store.acknowledge(receipts)
-        window.is_full = False
-        self.fill(session)
+        if self._awaited:
+            for receipt in receipts:
+                acks = self._awaited.get(receipt.seq)
+                if acks is not None:
+                    acks.note(receipt.device_no)
+
+    def expect(self, acks: Acks, seq: int) -> None:
+        """Notes from now on who acknowledges the message at this place, until ``forget``."""
+        acks.seq = seq
+        self._awaited[seq] = acks
+
+    def forget(self, acks: Acks) -> None:
+        """Nobody waits for these any more."""
+        self._awaited.pop(acks.seq, None)
+
+    def stop_waiting(self) -> None:
+        """Nobody will acknowledge any more."""
+        for acks in self._awaited.values():
+            if not acks.done.done():
+                acks.done.set_result(None)
 
     def fill(self, session: Session) -> None:
         """Goes on with what waits in the store, where the window has room and the connection takes it."""
@@ -149,6 +219,11 @@ class Delivery:
 
     # Writing
 
+    @property
+    def tick(self) -> int:
+        """The wheel's, for windows."""
+        return self._wheel.tick
+
     def next_handle(self) -> int:
         """A handle that no broadcast has: even, rising, never 0."""
         self._handle = self._handle + 2 & 0xFFFF_FFFF or 2
@@ -158,11 +233,12 @@ class Delivery:
         handle = self.next_handle()
         while handle in window.unacked:
             handle = self.next_handle()
-        window.unacked[handle] = (seq, self._wheel.tick)
+        window.unacked[handle] = (seq, self._wheel.tick, 0)
         self._counters.delivered += 1
         connection.send(packet, handle, FLAG_RECEIPT, trace)
 
-    def _open_window(self, session: Session) -> Window:
+    def open_window(self, session: Session) -> Window:
+        """The session's window; a new one where it has none."""
         window = session.window
         if window is None:
             window = session.window = Window(session, self._on_due)
@@ -181,20 +257,30 @@ class Delivery:
         if window is None or session.connection.is_closing:
             return 0
         window.is_full = False
-        if not window.unacked and not window.is_catching_up:
+        if not window.unacked and not window.is_catching_up and not window.is_catching_up_pushes:
             session.window = None
             return 0
         oldest = self._wheel.tick
-        for handle, (seq, tick) in window.unacked.items():
-            if self._wheel.tick - tick >= self._redeliver_ticks:
-                self._repeating.append((session, handle, seq))
-                window.unacked[handle] = (seq, self._wheel.tick)
-            else:
+        forgotten: list[int] = []
+        for handle, (place, tick, at_ms) in window.unacked.items():
+            if self._wheel.tick - tick < self._redeliver_ticks:
                 oldest = min(oldest, tick)
+                continue
+            window.unacked[handle] = (place, self._wheel.tick, at_ms)
+            if not handle & 1:
+                self._repeating.append((session, handle, place))
+            elif not self.pushes.repeat(session, handle, place):
+                forgotten.append(handle)
+            if session.connection.is_closing:
+                return 0
+        for handle in forgotten:
+            del window.unacked[handle]
         if self._repeating:
             self._read_soon()
-        if window.is_catching_up and not window.is_reading and not window.unacked:
-            self._want(session, window)
+        if not window.unacked:
+            if window.is_catching_up and not window.is_reading:
+                self._want(session, window)
+            self.pushes.fill(session)
         return max(1, oldest + self._redeliver_ticks - self._wheel.tick)
 
     # Reading
@@ -246,7 +332,8 @@ class Delivery:
 
     def _hand_out(self, session: Session, window: Window, messages: list[Waiting], room: int) -> None:
         for message in messages:
-            if session.connection.is_clogged:
+            # Pushes may have taken the room meanwhile.
+            if session.connection.is_clogged or len(window.unacked) >= self._limits.window:
                 window.has_more = True
                 break
             window.last_seq = message.seq
@@ -274,7 +361,7 @@ class Delivery:
             if session.connection.is_clogged:
                 continue
             self._counters.repeated += 1
-            window.unacked[handle] = (seq, self._wheel.tick)
+            window.unacked[handle] = (seq, self._wheel.tick, 0)
             session.connection.send(push_of(message), handle, FLAG_RECEIPT, message.trace)
 
     async def _look_after(self, device_nos: list[int]) -> None:
@@ -299,4 +386,17 @@ def push_of(message: Waiting | Envelope) -> Push:
         message.sent_at_ms,
         message.collapse_key,
         message.to,
+    )
+
+
+def relayed(session: Session, packet: Send, to: str, sent_at_ms: int) -> Push:
+    """A SEND of the session's device as its receivers see it."""
+    return Push(
+        packet.message_id,
+        packet.kind,
+        "device:" + session.device_id,
+        packet.payload,
+        sent_at_ms,
+        packet.collapse_key,
+        to,
     )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from longwire.clock import Clock
+from longwire.gateway.catch_up import CatchUp
+from longwire.gateway.commands import Commands
 from longwire.gateway.counters import Counters
 from longwire.gateway.delivery import Delivery
 from longwire.gateway.handshake import Handshake
@@ -27,6 +29,8 @@ class Dispatch:
         handshake: Handshake,
         sending: Sending,
         delivery: Delivery,
+        catch_up: CatchUp,
+        commands: Commands,
         requests: Requests,
         renewal: Renewal,
         store: MessageStore,
@@ -36,6 +40,7 @@ class Dispatch:
     ) -> None:
         self._handshake = handshake
         self._delivery = delivery
+        self._catch_up = catch_up
         self._store = store
         self._clock = clock
         self._counters = counters
@@ -50,7 +55,7 @@ class Dispatch:
                 Command.SEND: sending.sent,
                 Command.ACK: delivery.acked,
                 Command.REQUEST: requests.requested,
-                Command.REPLY: requests.replied,
+                Command.REPLY: commands.replied,
                 Command.SUBSCRIBE: _subscribe,
                 Command.UNSUBSCRIBE: _subscribe,
             }
@@ -79,6 +84,9 @@ class Dispatch:
     def drained(self, connection: DeviceConnection) -> None:
         if connection.session is not None:
             self._delivery.fill(connection.session)
+            # It may have been closed as it was filled.
+            if connection.session is not None:
+                self._catch_up.drained(connection.session)
 
     def due(self, connection: DeviceConnection) -> int:
         session = connection.session

@@ -1,13 +1,14 @@
 """CONNECT: checks who a device is, in batches, and opens its session.
 
     connect ─► pending ─► tokens checked (one query) ─► routes attached ─► opened, CONNECTED
-                                                    └─► the store asked for whom anything waits ─► delivery
+                                                    └─► the stores asked for whom anything waits ─► delivery, catch_up
 
 One task serves whatever has come, batch after batch: a storm of connects costs a query for hundreds of them and no
 task for any. What a device sends behind CONNECT is held and handled in order once it is in.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from typing import NamedTuple
@@ -17,17 +18,19 @@ from longwire.application import Hooks
 from longwire.application import Session as SessionFacts
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
+from longwire.gateway.catch_up import CatchUp
 from longwire.gateway.counters import Counters
 from longwire.gateway.delivery import Delivery
 from longwire.gateway.hub import Hub
+from longwire.gateway.presence import Presences, transport_of
 from longwire.gateway.session import Arrival, DeviceConnection, Session
 from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.model import Credential
-from longwire.net.connection import Flavour
 from longwire.net.wheel import ticks
 from longwire.ports.accounts import AccountStore
 from longwire.ports.messages import MessageStore
+from longwire.ports.push_waiting import PushWaiting
 from longwire.ports.routes import RouteTable
 from longwire.reasons import CloseCode
 from longwire.wire.packets import Connect, Connected, Received
@@ -56,7 +59,10 @@ class Handshake:
         accounts: AccountStore,
         routes: RouteTable,
         store: MessageStore,
+        pushes: PushWaiting,
         delivery: Delivery,
+        catch_up: CatchUp,
+        presences: Presences,
         hooks: Hooks,
         clock: Clock,
         limits: Limits,
@@ -68,7 +74,10 @@ class Handshake:
         self._accounts = accounts
         self._routes = routes
         self._store = store
+        self._pushes = pushes
         self._delivery = delivery
+        self._catch_up = catch_up
+        self._presences = presences
         self._hooks = hooks
         self._tells = hooks.on_connect is not None or hooks.on_disconnect is not None
         self._keeps_facts = self._tells or hooks.authorize_send is not None
@@ -138,6 +147,7 @@ class Handshake:
         if not admitted:
             return
         attached = await self._routes.attach(self._node_id, [c.device_no for _, c in admitted])
+        since_ms = self._clock.now_ms()
         opened: list[Session] = []
         gone: list[tuple[int, int]] = []
         for (pending, credential), route in zip(admitted, attached, strict=True):
@@ -147,17 +157,18 @@ class Handshake:
             if pending.connection.is_closing:
                 gone.append((credential.device_no, route.epoch))
             else:
-                opened.append(self._open(pending, credential, route.epoch))
+                opened.append(self._open(pending, credential, route.epoch, since_ms))
         await self._begin_delivery(opened)
         if gone:
             await self._routes.detach(self._node_id, gone)
 
-    def _open(self, pending: _Pending, credential: Credential, epoch: int) -> Session:
+    def _open(self, pending: _Pending, credential: Credential, epoch: int, since_ms: int) -> Session:
         connection, packet, correlation, _ = pending
         limits = self._limits
         heartbeat_s = min(max(packet.heartbeat_s, limits.heartbeat_min_s), limits.heartbeat_max_s)
         silent_ticks = ticks(heartbeat_s * 1.5)
         session = Session(credential.device_no, credential.device_id, epoch, connection, silent_ticks)
+        session.since_ms = since_ms
         session.expires_at_ms = credential.expires_at_ms
         session.user = credential.user
         connection.session = session
@@ -175,10 +186,10 @@ class Handshake:
                 session.session_id,
                 heartbeat_s,
                 self._node_id,
-                self._clock.now_ms(),
+                since_ms,
                 credential.missed,
                 limits.max_body_bytes,
-                max(0, (credential.expires_at_ms - self._clock.now_ms()) // 1000),
+                max(0, (credential.expires_at_ms - since_ms) // 1000),
             ),
             correlation,
         )
@@ -186,6 +197,7 @@ class Handshake:
             session.facts = self._facts(session, packet)
         if self._tells and session.facts is not None:
             self._tasks.start(self._hooks.tell_connected(session.facts), "on_connect")
+        self._presences.came(session)
         held, connection.held = connection.held, None
         if held:
             connection.deliver(held)
@@ -201,12 +213,16 @@ class Handshake:
         """
         if not opened:
             return
-        try:
-            waiting = await self._store.who_may_wait([session.device_no for session in opened])
-        except StoreUnavailable:
-            waiting = {session.device_no for session in opened}  # delivery asks again until it is answered
+        device_nos = [session.device_no for session in opened]
+        waiting = pushes = set(device_nos)  # where a store does not answer, it is asked again until it does
+        with contextlib.suppress(StoreUnavailable):
+            waiting = await self._store.who_may_wait(device_nos)
+        with contextlib.suppress(StoreUnavailable):
+            pushes = await self._pushes.who_may_wait(device_nos)
         for session in opened:
             self._delivery.go_on(session, session.device_no in waiting)
+            if session.device_no in pushes:
+                self._catch_up.go_on(session, has_waiting=True)
 
     def _facts(self, session: Session, packet: Connect) -> SessionFacts:
         connection = session.connection
@@ -218,7 +234,7 @@ class Handshake:
             user=session.user,
             platform=packet.platform,
             app_version=packet.app_version,
-            transport="native" if connection.flavour == Flavour.NATIVE else "websocket",
+            transport=transport_of(session),
             address=connection.peer_address,
             connected_at_ms=self._clock.now_ms(),
         )

@@ -9,6 +9,7 @@ import gc
 import time
 
 _INTERVAL_S = 0.01
+_RECENT_S = 10.0
 
 
 class LoopWatch:
@@ -17,6 +18,8 @@ class LoopWatch:
     def __init__(self) -> None:
         self.longest_s = 0.0
         self.longest_pause_s = 0.0
+        self._recent_s = self._before_s = 0.0
+        self._recent_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._collecting_since = 0.0
@@ -32,12 +35,21 @@ class LoopWatch:
             self._timer = None
             gc.callbacks.remove(self._collected)
 
+    @property
+    def recent_s(self) -> float:
+        """How late the loop was at the most in the last ten to twenty seconds."""
+        return max(self._recent_s, self._before_s)
+
     def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = loop.time() + _INTERVAL_S
         self._timer = loop.call_later(_INTERVAL_S, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.longest_s = max(self.longest_s, loop.time() - self._due)
+        late_s = loop.time() - self._due
+        self.longest_s = max(self.longest_s, late_s)
+        if loop.time() - self._recent_since > _RECENT_S:
+            self._recent_since, self._before_s, self._recent_s = loop.time(), self._recent_s, 0.0
+        self._recent_s = max(self._recent_s, late_s)
         self._look_again(loop)
 
     def _collected(self, phase: str, _info: dict[str, int]) -> None:

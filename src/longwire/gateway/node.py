@@ -1,26 +1,37 @@
 """A gateway node: its parts put together, its start and its stop.
 
-Start: tick ─► listen ─► register.   Stop: leave ─► stop listening ─► tell the devices ─► wait ─► end the tasks.
+Start: tick ─► listen ─► register.
+Stop: leave ─► stop listening ─► tell the devices ─► wait ─► flush acknowledgements ─► end the tasks.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pyroaring import BitMap
 
 from longwire.accounts.tokens import Tokens
 from longwire.application import Longwire
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.gateway.admission import Admission
+from longwire.gateway.broadcasts import Broadcasts
+from longwire.gateway.catch_up import CatchUp
 from longwire.gateway.collector import Collector
+from longwire.gateway.commands import Commands
 from longwire.gateway.counters import Counters
-from longwire.gateway.delivery import Delivery, push_of
+from longwire.gateway.delivery import Acks, Delivery, push_of
 from longwire.gateway.directory import Directory
 from longwire.gateway.dispatch import Dispatch
+from longwire.gateway.fan_out import FanOut
+from longwire.gateway.groups import Groups
 from longwire.gateway.handshake import Handshake
 from longwire.gateway.hub import Hub
 from longwire.gateway.lag import LoopWatch
+from longwire.gateway.presence import Presences, transport_of, version_of
 from longwire.gateway.renewal import Renewal
+from longwire.gateway.report import Reporter
 from longwire.gateway.requests import Requests
 from longwire.gateway.sending import Sending
 from longwire.gateway.session import Session
@@ -30,18 +41,31 @@ from longwire.model import APPLICATION_NO, Committed, Envelope, NodeInfo
 from longwire.net.connection import DevicePort
 from longwire.net.listener import Listener, tls_context
 from longwire.net.wheel import TICK_S, Wheel, ticks
+from longwire.operations_model import NodeReport, SessionView
 from longwire.ports.accounts import AccountStore
+from longwire.ports.audiences import AudienceStore
+from longwire.ports.commands import CommandStore
+from longwire.ports.events import EventLog
+from longwire.ports.link import Called, Sent
 from longwire.ports.messages import MessageStore
+from longwire.ports.presence import PresenceStore
+from longwire.ports.push_waiting import PushWaiting
+from longwire.ports.pushes import PushStore
+from longwire.ports.receipts import ReceiptLog
 from longwire.ports.registry import Registry
 from longwire.ports.routes import RouteTable
 from longwire.ports.uplink import UplinkLog
+from longwire.push_model import Broadcasted, BroadcastOrder, SegmentReceipts
 from longwire.reasons import CloseCode, Status
 
 log = logging.getLogger(__name__)
 
 _LOOK_AFTER_TICKS = ticks(60.0)
+# So that what was not acknowledged for half a minute goes out again within the next.
+_LOOK_AFTER_PUSHES_TICKS = ticks(30.0)
 _SLICE = 200
 _LINGER_S = 1.5
+_FLUSHED_WITHIN_S = 1.0
 _TASKS_END_WITHIN_S = 2.0
 
 
@@ -69,6 +93,14 @@ class Engines:
     uplink: UplinkLog
     routes: RouteTable
     registry: Registry
+    pushes: PushStore
+    push_waiting: PushWaiting
+    receipts: ReceiptLog
+    sets: AudienceStore
+    presence: PresenceStore
+    commands: CommandStore
+    events: EventLog | None = None
+    """The outbox of webhooks; None: nobody is told of presence."""
 
 
 class Node:
@@ -92,33 +124,71 @@ class Node:
         self.tls_port_number: int | None = None
         self._engines = engines
         self._app = app
+        self._clock = clock
         self._tasks = Tasks()
         self._collector = Collector()
         self._wheel = wheel = Wheel(clock.monotonic)
         counters, hub, tasks, node_id = self.counters, self.hub, self._tasks, self.node_id
-        self._delivery = Delivery(node_id, hub, engines.messages, wheel, clock, limits, counters, tasks)
+        self._broadcasts = Broadcasts(hub, engines.receipts, clock, counters)
+        self._fan_out = FanOut(hub, self._broadcasts, counters, tasks)
+        self._delivery = Delivery(
+            node_id, hub, engines.messages, self._broadcasts, wheel, clock, limits, counters, tasks
+        )
+        self._catch_up = CatchUp(
+            hub, self._broadcasts, engines.push_waiting, self._delivery, clock, limits, counters, tasks
+        )
+        self._delivery.pushes = self._catch_up
+        self._presences = Presences(node_id, engines.presence, engines.events, app.hooks, clock, tasks)
+        self._commands = Commands(hub, engines.commands, clock, limits, counters, tasks)
+        self._reporter = Reporter(
+            node_id,
+            hub,
+            counters,
+            self.watch,
+            self._broadcasts,
+            engines.messages,
+            engines.uplink,
+            clock,
+            limits,
+        )
         self._handshake = Handshake(
             node_id,
             hub,
             engines.accounts,
             engines.routes,
             engines.messages,
+            engines.push_waiting,
             self._delivery,
+            self._catch_up,
+            self._presences,
             app.hooks,
             clock,
             limits,
             counters,
             tasks,
         )
-        directory = Directory(engines.accounts, clock)
+        directory = Directory(engines.accounts, engines.sets, clock)
+        groups = Groups(directory, self._fan_out, self._delivery, engines.pushes, clock, limits)
         self._sending = Sending(
-            app, hub, directory, engines.messages, engines.uplink, self._delivery, clock, limits, counters, tasks
+            app,
+            hub,
+            directory,
+            groups,
+            engines.messages,
+            engines.uplink,
+            self._delivery,
+            clock,
+            limits,
+            counters,
+            tasks,
         )
-        requests = Requests(app, self._sending, clock, limits, counters, tasks)
+        requests = Requests(app, self._sending, clock, limits, tasks)
         dispatch = Dispatch(
             self._handshake,
             self._sending,
             self._delivery,
+            self._catch_up,
+            self._commands,
             requests,
             Renewal(tokens, tasks),
             engines.messages,
@@ -158,6 +228,8 @@ class Node:
         for listener in self._listeners:
             listener.stop_accepting()
         await self._tell_devices()
+        self._delivery.stop_waiting()
+        await self._broadcasts.drain(_FLUSHED_WITHIN_S)
         await self._tasks.stop(_TASKS_END_WITHIN_S)
         await self._detach()
         if self._timer is not None:
@@ -200,13 +272,20 @@ class Node:
         before = self._wheel.tick
         self._wheel.advance()
         self._collector.settle(self.counters.connects)
+        self._broadcasts.flush()
+        if self._wheel.tick // _LOOK_AFTER_PUSHES_TICKS != before // _LOOK_AFTER_PUSHES_TICKS:
+            self._catch_up.look_after()
         if self._wheel.tick // _LOOK_AFTER_TICKS != before // _LOOK_AFTER_TICKS:
             self._delivery.look_after()
+            self._broadcasts.sweep()
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
     def _session_ended(self, session: Session, code: CloseCode | None) -> None:
         self.hub.unbind(session)
+        self._broadcasts.left(session.device_no)
+        self._commands.ended(session)
+        self._presences.went(session, code)
         if not self._detaching:
             self._tasks.start(self._detach(), "detaching routes")
         self._detaching.append((session.device_no, session.epoch))
@@ -231,19 +310,85 @@ class Node:
         session.connection.close(code, reason)
         return True
 
-    async def send(self, envelope: Envelope) -> Status:
+    async def send(self, envelope: Envelope, wait_ack_s: float = 0.0) -> Sent:
         """Commits a message of the application and delivers it to the receivers that are here."""
+        receivers = envelope.receivers
         if envelope.expires_at_ms <= envelope.sent_at_ms:  # a TTL of 0
-            return self._sending.for_now(APPLICATION_NO, push_of(envelope), envelope.receivers, envelope.trace)
+            return Sent(*self._sending.for_now(APPLICATION_NO, push_of(envelope), receivers, envelope.trace))
         if self._sending.is_overloaded:
-            return Status.OVERLOADED
-        envelope.online = tuple(no for no in envelope.receivers if self.hub.find(no) is not None)
+            return Sent(Status.OVERLOADED)
+        online = envelope.online = tuple(no for no in receivers if self.hub.find(no) is not None)
+        acks = Acks(receivers) if wait_ack_s > 0 else None
         outcome: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
 
         def committed(envelope: Envelope, result: Committed) -> None:
+            if acks is not None and result.status is Status.OK and not outcome.done():
+                self._delivery.expect(acks, result.seq)
             self._sending.deliver(envelope, result)
             if not outcome.done():
                 outcome.set_result(result)
 
         self._engines.messages.commit(envelope, committed)
-        return (await outcome).status
+        try:
+            result = await outcome
+            if result.status is not Status.OK:
+                return Sent(result.status)
+            if acks is not None:
+                await asyncio.wait([acks.done], timeout=wait_ack_s)
+        finally:
+            if acks is not None:
+                self._delivery.forget(acks)
+        here = set(online)
+        absent = tuple(no for no in receivers if no not in here)
+        return Sent(Status.OK, online, absent, () if acks is None else tuple(acks.acked_by))
+
+    async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
+        """Writes a push to those of the receivers that are here."""
+        if node_id != self.node_id:
+            raise StoreUnavailable(f"there is no node {node_id} in this process")
+        if self._broadcasts.is_ended(order.push_no):
+            return Broadcasted(BitMap(), is_refused=True)
+        now_ms = self._clock.now_ms()
+        entry = self._broadcasts.enter(order.push_no, order.message, now_ms + order.ttl_left_ms)
+        if order.lease_no < entry.leases.get(order.segment, 0):
+            return Broadcasted(BitMap(), is_refused=True)
+        entry.leases[order.segment] = order.lease_no
+        if order.receivers:
+            entry.begin(order.segment, order.receivers.min(), now_ms)
+        written = await self._fan_out.deliver(entry, order.receivers, order.priority)
+        return Broadcasted(written, is_refused=entry.is_ended)
+
+    async def end_push(self, push_no: int) -> list[SegmentReceipts]:
+        """Nothing of this push is written here any more; what was gathered."""
+        return self._broadcasts.end(push_no)
+
+    async def catch_up(self, devices: BitMap) -> None:
+        """Has the sessions of these devices look whether a push waits."""
+        self._tasks.start(self._catch_up.look_at(devices), "the look for waiting pushes")
+
+    async def call(self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int) -> Called:
+        """Asks a method of a device that is here."""
+        return await self._commands.call(device_no, command_id, method, payload, timeout_ms)
+
+    async def sessions(self, device_nos: Sequence[int]) -> list[SessionView | None]:
+        """The live session of each device, if it is here."""
+        return [None if session is None else self._view(session) for session in map(self.hub.find, device_nos)]
+
+    async def report(self, node_id: str) -> NodeReport | None:
+        """What this node says of itself; None for another."""
+        return self._reporter.look() if node_id == self.node_id else None
+
+    def session_count(self) -> int:
+        return len(self.hub)
+
+    def _view(self, session: Session) -> SessionView:
+        silent_ms = (self._wheel.tick - session.connection.heard) * TICK_S * 1000
+        return SessionView(
+            device_no=session.device_no,
+            session_id=session.session_id,
+            node_id=self.node_id,
+            version=version_of(session, is_online=True),
+            since_ms=session.since_ms,
+            last_seen_ms=max(session.since_ms, self._clock.now_ms() - int(silent_ms)),
+            transport=transport_of(session),
+        )

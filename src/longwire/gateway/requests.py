@@ -2,7 +2,6 @@
 
 from longwire.application import Context, Longwire, RequestHandler, call
 from longwire.clock import Clock
-from longwire.gateway.counters import Counters
 from longwire.gateway.sending import Sending
 from longwire.gateway.session import DeviceConnection, Session
 from longwire.gateway.tasks import Tasks
@@ -24,14 +23,12 @@ class Requests:
         sending: Sending,
         clock: Clock,
         limits: Limits,
-        counters: Counters,
         tasks: Tasks,
     ) -> None:
         self._app = app
         self._sending = sending
         self._clock = clock
         self._limits = limits
-        self._counters = counters
         self._tasks = tasks
 
     def requested(self, connection: DeviceConnection, frame: Received) -> None:
@@ -50,10 +47,6 @@ class Requests:
             _reply(connection, frame, Status.OVERLOADED, "too many calls run")
         else:
             self._tasks.start(self._run(session, connection, frame, packet, handler), "a request")
-
-    def replied(self, connection: DeviceConnection, frame: Received) -> None:
-        """REPLY of a device to a request that nobody here waits for."""
-        self._counters.stray_replies += 1
 
     async def _run(
         self,

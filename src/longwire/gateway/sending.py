@@ -2,7 +2,8 @@
 
     SEND ─► judge (form, size, rate) ─► application ─► uplink log, or a handler in place
                                     └─► device: user: ─► commit ─► SENT and delivery
-                                                     └─► without receipt, or TTL 0: relay to who is online
+                                    │                └─► without receipt, or TTL 0: relay to who is online
+                                    └─► group: ─► as user:, a fan-out, or a push (groups.py)
 
 Everything that is known at once is done at once, by plain calls. Where something must be waited for (a user's
 devices, a device this node has not seen, the application's leave), this send and every later one of the session
@@ -15,9 +16,11 @@ from functools import partial
 from longwire.application import Context, Longwire, call
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
+from longwire.gateway.answer import BUSY_RETRY_MS, Answer
 from longwire.gateway.counters import Counters
-from longwire.gateway.delivery import Delivery
+from longwire.gateway.delivery import Delivery, relayed
 from longwire.gateway.directory import Directory
+from longwire.gateway.groups import Groups
 from longwire.gateway.hub import Hub
 from longwire.gateway.session import Backlog, DeviceConnection, Session, Work
 from longwire.gateway.tasks import Tasks
@@ -27,35 +30,15 @@ from longwire.model import Committed, Envelope, UplinkRecord
 from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkLog
 from longwire.reasons import CloseCode, Status
-from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send, Sent
+from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send
 
 MAX_COLLAPSE_KEY_CHARACTERS = 255
 _MAX_BACKLOG = 1_000
-_BUSY_RETRY_MS = 1_000
 _RECENT = 65_536
 _NOT_NOW = {
     Status.OFFLINE: ("nobody of the target is online", 0),
-    Status.OVERLOADED: ("the target does not read", _BUSY_RETRY_MS),
+    Status.OVERLOADED: ("the target does not read", BUSY_RETRY_MS),
 }
-
-
-class Answer:
-    """Who waits for the outcome of a SEND: nobody, or the device under this correlation id."""
-
-    __slots__ = ("connection", "correlation", "counters", "is_wanted")
-
-    def __init__(self, connection: DeviceConnection, frame: Received, counters: Counters) -> None:
-        self.connection = connection
-        self.correlation = frame.correlation
-        self.is_wanted = frame.wants_receipt
-        self.counters = counters
-
-    def give(self, status: Status, detail: str = "", retry_after_ms: int = 0) -> None:
-        """SENT, where it is wanted; a refusal is counted either way."""
-        if not status.is_success:
-            self.counters.refused[status.label] += 1
-        if self.is_wanted:
-            self.connection.send(Sent(int(status), detail, retry_after_ms), self.correlation)
 
 
 class Sending:
@@ -66,6 +49,7 @@ class Sending:
         app: Longwire,
         hub: Hub,
         directory: Directory,
+        groups: Groups,
         store: MessageStore,
         uplink: UplinkLog,
         delivery: Delivery,
@@ -77,6 +61,7 @@ class Sending:
         self._app = app
         self._hub = hub
         self._directory = directory
+        self._groups = groups
         self._store = store
         self._uplink = uplink
         self._delivery = delivery
@@ -114,7 +99,7 @@ class Sending:
                 if target.connection.is_clogged:
                     self._counters.dropped += 1
                     return
-                message = self._once(session, packet, "")
+                message = relayed(session, packet, "", self._clock.now_ms())
                 target.connection.send(message, self._delivery.next_handle(), 0, frame.trace)
                 self._counters.pushes += 1
                 return
@@ -162,7 +147,7 @@ class Sending:
 
     def _wait(self, session: Session, packet: Send, answer: Answer, work: Work) -> None:
         if self._waiting_bytes > self._limits.max_commit_queue_bytes:
-            answer.give(Status.OVERLOADED, "too many sends wait", _BUSY_RETRY_MS)
+            answer.give(Status.OVERLOADED, "too many sends wait", BUSY_RETRY_MS)
         elif session.backlog is None:
             session.backlog = deque(((len(packet.payload), work),))
             self._waiting_bytes += len(packet.payload)
@@ -171,7 +156,7 @@ class Sending:
             session.backlog.append((len(packet.payload), work))
             self._waiting_bytes += len(packet.payload)
         else:
-            answer.give(Status.OVERLOADED, f"more than {_MAX_BACKLOG} sends wait", _BUSY_RETRY_MS)
+            answer.give(Status.OVERLOADED, f"more than {_MAX_BACKLOG} sends wait", BUSY_RETRY_MS)
 
     async def _work_off(self, session: Session, backlog: Backlog) -> None:
         try:
@@ -225,8 +210,10 @@ class Sending:
                 answer.give(Status.BAD_REQUEST, "to names no possible user")
                 return None
             return partial(self._to_user, session, packet, answer, trace, name)
-        if scheme in ("group", "topic") and name:
-            answer.give(Status.UNSUPPORTED, f"{scheme}: is not built yet")
+        if scheme == "group":
+            return self._groups.route(session, packet, answer, trace, name, self._to_devices)
+        if scheme == "topic" and name:
+            answer.give(Status.UNSUPPORTED, "topic: is not built yet")
         else:
             answer.give(Status.BAD_REQUEST, "to is none of device:, user:, group:, topic: or empty")
         return None
@@ -237,7 +224,7 @@ class Sending:
         try:
             device_no = await self._directory.look_up(device_id)
         except StoreUnavailable:
-            answer.give(Status.NOT_DURABLE, "the store does not answer", _BUSY_RETRY_MS)
+            answer.give(Status.NOT_DURABLE, "the store does not answer", BUSY_RETRY_MS)
             return
         if device_no is None:
             answer.give(Status.UNKNOWN_TARGET, "no such device is registered")
@@ -248,7 +235,7 @@ class Sending:
         try:
             devices = await self._directory.devices_of(user)
         except StoreUnavailable:
-            answer.give(Status.NOT_DURABLE, "the store does not answer", _BUSY_RETRY_MS)
+            answer.give(Status.NOT_DURABLE, "the store does not answer", BUSY_RETRY_MS)
             return
         if not devices:
             answer.give(Status.UNKNOWN_TARGET, "no such user is registered")
@@ -265,21 +252,25 @@ class Sending:
             self._relay(session, packet, receivers, to, trace)
             return
         if packet.ttl_s == 0:
-            status = self.for_now(session.device_no, self._once(session, packet, to), receivers, trace)
+            message = relayed(session, packet, to, self._clock.now_ms())
+            status, _ = self.for_now(session.device_no, message, receivers, trace)
             detail, retry_after_ms = _NOT_NOW.get(status, ("", 0))
             answer.give(status, detail, retry_after_ms)
             return
         if self.is_overloaded:
-            answer.give(Status.OVERLOADED, "too much waits for the store", _BUSY_RETRY_MS)
+            answer.give(Status.OVERLOADED, "too much waits for the store", BUSY_RETRY_MS)
             return
         online = receivers
+        has_absent = False
         for device_no in receivers:
             target = self._hub.find(device_no)
             if target is None:
-                online = tuple(no for no in online if no != device_no)
+                has_absent = True
             elif target.window is not None and target.window.is_full:
-                answer.give(Status.OVERLOADED, f"{self._limits.max_inbox} messages wait already", _BUSY_RETRY_MS)
+                answer.give(Status.OVERLOADED, f"{self._limits.max_inbox} messages wait already", BUSY_RETRY_MS)
                 return
+        if has_absent:
+            online = tuple(no for no in receivers if self._hub.find(no) is not None)
         now_ms = self._clock.now_ms()
         ttl_s = self._limits.default_ttl_s if packet.ttl_s < 0 else packet.ttl_s
         envelope = Envelope(
@@ -304,7 +295,7 @@ class Sending:
         return self._store.queued_bytes + self._uplink.queued_bytes > self._limits.max_commit_queue_bytes
 
     def _committed(self, answer: Answer, envelope: Envelope, outcome: Committed) -> None:
-        answer.give(outcome.status, retry_after_ms=0 if outcome.status.is_success else _BUSY_RETRY_MS)
+        answer.give(outcome.status, retry_after_ms=0 if outcome.status.is_success else BUSY_RETRY_MS)
         self.deliver(envelope, outcome)
 
     def deliver(self, envelope: Envelope, outcome: Committed) -> None:
@@ -320,27 +311,16 @@ class Sending:
 
     def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> None:
         """At most once, to those online now."""
-        self._spread(self._once(session, packet, to), receivers, trace)
+        self._spread(relayed(session, packet, to, self._clock.now_ms()), receivers, trace)
 
-    def _spread(self, message: Push, receivers: tuple[int, ...], trace: bytes) -> int:
-        """Writes to those online now and reading; how many those were."""
-        written = 0
+    def _spread(self, message: Push, receivers: tuple[int, ...], trace: bytes) -> tuple[int, ...]:
+        """Writes to those online now and reading; who those were."""
+        written: list[int] = []
         for device_no in receivers:
             target = self._hub.find(device_no)
-            if target is not None:
-                written += self._write_once(target, message, trace)
-        return written
-
-    def _once(self, session: Session, packet: Send, to: str) -> Push:
-        return Push(
-            packet.message_id,
-            packet.kind,
-            "device:" + session.device_id,
-            packet.payload,
-            self._clock.now_ms(),
-            packet.collapse_key,
-            to,
-        )
+            if target is not None and self._write_once(target, message, trace):
+                written.append(device_no)
+        return tuple(written)
 
     def _write_once(self, target: Session, message: Push, trace: bytes) -> bool:
         connection = target.connection
@@ -351,31 +331,37 @@ class Sending:
         self._counters.pushes += 1
         return True
 
-    def for_now(self, sender_no: int, message: Push, receivers: tuple[int, ...], trace: bytes) -> Status:
-        """TTL 0 with a receipt: only who is online now; a repeat of what was written is told from a first time."""
+    def for_now(
+        self, sender_no: int, message: Push, receivers: tuple[int, ...], trace: bytes
+    ) -> tuple[Status, tuple[int, ...]]:
+        """TTL 0 with a receipt: only who is online now; with the status, who was written to.
+
+        A repeat of what was written is told from a first time.
+        """
         key = (sender_no, message.message_id)
         if key in self._recent:
-            return Status.DUPLICATE
+            return Status.DUPLICATE, ()
         if not any(self._hub.find(device_no) is not None for device_no in receivers):
-            return Status.OFFLINE
-        if not self._spread(message, receivers, trace):
-            return Status.OVERLOADED
+            return Status.OFFLINE, ()
+        written = self._spread(message, receivers, trace)
+        if not written:
+            return Status.OVERLOADED, ()
         self._recent[key] = None
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        return Status.OK
+        return Status.OK, written
 
     # To the application
 
     def _to_application(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
         if self._app.find_in_place(packet.kind) is not None:
             if not self.begin_call(session):
-                answer.give(Status.OVERLOADED, "too many calls run", _BUSY_RETRY_MS)
+                answer.give(Status.OVERLOADED, "too many calls run", BUSY_RETRY_MS)
                 return
             self._tasks.start(self._run_in_place(session, packet, answer, trace), "an in-place handler")
             return
         if self.is_overloaded:
-            answer.give(Status.OVERLOADED, "too much waits for the log", _BUSY_RETRY_MS)
+            answer.give(Status.OVERLOADED, "too much waits for the log", BUSY_RETRY_MS)
             return
         record = UplinkRecord(
             session.device_no,
@@ -422,4 +408,4 @@ class Sending:
 
 
 def _appended(answer: Answer, _record: UplinkRecord, status: Status) -> None:
-    answer.give(status, retry_after_ms=0 if status.is_success else _BUSY_RETRY_MS)
+    answer.give(status, retry_after_ms=0 if status.is_success else BUSY_RETRY_MS)

@@ -38,6 +38,7 @@ class Session:
         "expires_at_ms",
         "facts",
         "silent_ticks",
+        "since_ms",
         "told_missed",
         "user",
         "window",
@@ -52,6 +53,8 @@ class Session:
         self.connection = connection
         self.silent_ticks = silent_ticks
         """Ticks of silence after which the device counts as gone."""
+        self.since_ms = 0
+        """When it began."""
         self.expires_at_ms = 0
         """When the token it stands under ends."""
         self.user: str | None = None
@@ -78,15 +81,21 @@ class Session:
 
 
 class Window:
-    """A session's one-to-one messages under way: written and not acknowledged, or still in the store."""
+    """A session's messages under way: written and not acknowledged, or still in the store.
+
+    One-to-one messages and pushes that it gets because it comes back share it; what is broadcast to all who are
+    online does not enter it. The handles of pushes are odd.
+    """
 
     __slots__ = (
         "_due",
         "due_slot",
         "has_more",
         "is_catching_up",
+        "is_catching_up_pushes",
         "is_full",
         "is_reading",
+        "last_push_no",
         "last_seq",
         "session",
         "unacked",
@@ -96,8 +105,8 @@ class Window:
         self.session = session
         self._due = due
         self.due_slot = -1
-        self.unacked: dict[int, tuple[int, int]] = {}
-        """Handle → (the message's place, the tick it was written)."""
+        self.unacked: dict[int, tuple[int, int, int]] = {}
+        """Handle → (the message's place or the push's number, the tick it was written, for a push also the ms)."""
         self.last_seq = 0
         """The place of the newest message that was written or is under way."""
         self.is_catching_up = False
@@ -105,6 +114,10 @@ class Window:
         self.is_reading = False
         self.has_more = False
         """Whether a message went into the store since the last read began."""
+        self.last_push_no = 0
+        """The newest push that was looked at."""
+        self.is_catching_up_pushes = False
+        """Whether there may be further pushes in the store."""
         self.is_full = False
         """Whether the inbox was at its bound when the last message for it came."""
 
