@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from longwire.application import HookFailed, Identity, Longwire, Registration, Session
+from longwire.application import HookFailed, Identity, Longwire, Presence, Registration, Session
 from longwire.reasons import CloseCode, Status
 
 SESSION = Session(device_id="d-1", device_no=1, session_id="s")
@@ -97,3 +97,23 @@ async def test_on_disconnect_may_want_the_code_or_not_and_its_failure_stays_in_t
     await one.hooks.tell_connected(SESSION)
     assert told == [SESSION, CloseCode.KICKED, "s"]
     assert len(caplog.records) == 1
+
+
+async def test_on_presence_is_told_with_a_version_and_its_failure_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Longwire()
+    seen = []
+
+    @app.on_presence
+    async def moved(presence: Presence) -> None:
+        seen.append((presence.is_online, presence.version, presence.code))
+        if not presence.is_online:
+            raise KeyError("lost")
+
+    gone = Presence("d-1", 1, False, 7, 5, "s", code=CloseCode.KICKED)
+    await app.hooks.tell_presence(Presence("d-1", 1, True, 6, 4, "s"))
+    await app.hooks.tell_presence(gone)
+    assert seen == [(True, 6, None), (False, 7, CloseCode.KICKED)]
+    assert "on_presence" in caplog.text or "moved" in caplog.text
+    await Longwire().hooks.tell_presence(gone)

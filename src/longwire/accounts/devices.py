@@ -8,16 +8,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
+from pyroaring import BitMap
 
+from longwire import bitmaps
+from longwire.accounts.each import register_each
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.accounts.tokens import IssuedToken, Tokens, hash_of, new_secrets
 from longwire.clock import Clock
 from longwire.model import Device
-from longwire.ports.accounts import AccountStore, NewDevice
+from longwire.ports.accounts import AccountStore, DeviceChange, DeviceFilter, NewDevice, TooManyTags
 from longwire.ports.link import Link
+from longwire.ports.routes import RouteTable
 from longwire.reasons import CloseCode
 
 MAX_BATCH = 1_000
+MAX_SAMPLE = 10
 _MINT_SLICE = 250
 """Devices whose secrets are made in one go: about 1 ms of the loop."""
 
@@ -40,6 +46,17 @@ class Provisioned(NamedTuple):
     refresh_token: str | None
 
 
+class Unresolved(Struct, frozen=True):
+    """Names that mean nothing: how many, and the first of them."""
+
+    count: int
+    sample: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Unresolved":
+        return cls(len(names), tuple(names[:MAX_SAMPLE]))
+
+
 class DeviceView(NamedTuple):
     """A device and its tags."""
 
@@ -50,17 +67,22 @@ class DeviceView(NamedTuple):
 class Devices:
     """The operator's calls. Each raises Refused (not-found) for an unknown device, and StoreUnavailable."""
 
-    def __init__(self, store: AccountStore, clock: Clock, tokens: Tokens, link: Link) -> None:
+    def __init__(
+        self, store: AccountStore, clock: Clock, tokens: Tokens, link: Link, routes: RouteTable | None = None
+    ) -> None:
+        """``routes`` None: nobody counts as online."""
         self._store = store
         self._clock = clock
         self._tokens = tokens
         self._link = link
+        self._routes = routes
 
-    async def provision(self, wanted: Sequence[Provision]) -> list[Provisioned]:
-        """Registers devices on the operator's word, at most MAX_BATCH different ones, all or none.
+    async def provision(self, wanted: Sequence[Provision]) -> list[Provisioned | Refused]:
+        """Registers devices on the operator's word, at most MAX_BATCH different ones.
 
         A known device gets a further token, the user and the tags named for it, and a refresh token if it has
-        none: so "revoke, then provision" is how a device that lost its proof gets back in.
+        none: so "revoke, then provision" is how a device that lost its proof gets back in. Refused stands for one
+        that would have too many tags.
         """
         if len(wanted) > MAX_BATCH:
             raise ValueError(f"{len(wanted)} devices in one batch; at most {MAX_BATCH}")
@@ -77,23 +99,40 @@ class Devices:
                     refresh = refresh_token
                 minted.append((issued, refresh))
                 new.append(_new_device(item, issued, refresh))
-        registered = await self._store.register(new, self._clock.now_ms())
+        registered = await register_each(self._store, new, self._clock.now_ms())
         return [
-            Provisioned(device, is_new, issued.token, issued.expires_at_ms, refresh_token)
-            for (device, is_new), (issued, refresh_token) in zip(registered, minted, strict=True)
+            Refused(RefusalCode.INVALID_PARAMETER, str(outcome))
+            if isinstance(outcome, TooManyTags)
+            else Provisioned(*outcome, issued.token, issued.expires_at_ms, refresh_token)
+            for outcome, (issued, refresh_token) in zip(registered, minted, strict=True)
         ]
 
     async def find(self, device_id: str) -> DeviceView:
         """The device and its tags."""
         return await self._view(await self._find(device_id))
 
-    async def page(self, after_no: int, limit: int) -> tuple[Sequence[DeviceView], int | None]:
-        """A page of devices with numbers below ``after_no`` (0: from the newest); and where the next one starts."""
-        devices = await self._store.list_devices(after_no, limit + 1)
+    async def page(
+        self, below_no: int, limit: int, wanted: DeviceFilter | None = None, is_online: bool | None = None
+    ) -> tuple[Sequence[DeviceView], int | None]:
+        """A page of devices with numbers below ``below_no`` (0: from the newest); and where the next one starts."""
+        wanted = wanted or DeviceFilter()
+        if is_online is not None:
+            online = await self._online()
+            wanted = replace(wanted, among=online) if is_online else replace(wanted, without=online)
+        if wanted == DeviceFilter():
+            devices = await self._store.list_devices(below_no, limit + 1)
+        else:
+            devices = await self._store.page(wanted, below_no, limit + 1)
         page = devices[:limit]
         tags = await self._store.tags_of([device.device_no for device in page])
         views = [DeviceView(device, own) for device, own in zip(page, tags, strict=True)]
         return views, page[-1].device_no if len(devices) > limit else None
+
+    async def change(self, device_id: str, change: DeviceChange) -> DeviceView:
+        """Changes what is given."""
+        device = await self._find(device_id)
+        await self._store.change_device(device.device_no, change, self._clock.now_ms())
+        return await self.find(device_id)
 
     async def set_user(self, device_id: str, user: str | None) -> DeviceView:
         """Makes the device one of this user's, or of nobody's."""
@@ -123,11 +162,27 @@ class Devices:
         )
         return await self.find(device_id), was_online
 
-    async def disconnect(self, device_id: str, code: CloseCode = CloseCode.KICKED) -> tuple[DeviceView, bool]:
-        """Closes the device's session; whether it had one. What it may do next is for ``code`` to say."""
+    async def disconnect(
+        self, device_id: str, code: CloseCode = CloseCode.KICKED, ban_s: int | None = None
+    ) -> tuple[DeviceView, bool]:
+        """Closes the device's session; whether it had one. What it may do next is for ``code`` to say.
+
+        With ``ban_s`` its tokens do not connect for so long (4103); 0 ends a ban.
+        """
         device = await self._find(device_id)
+        if ban_s is not None:
+            await self._store.ban(device.device_no, self._clock.now_ms() + ban_s * 1000 if ban_s else 0)
         was_online = await self._link.close_session(device.device_no, code, "disconnected by an operator")
-        return await self._view(device), was_online
+        return await self.find(device_id), was_online
+
+    async def _online(self) -> BitMap:
+        """Who has a session, by the route table."""
+        online = BitMap()
+        newest = await self._store.list_devices(0, 1) if self._routes is not None else ()
+        if self._routes is not None and newest:
+            for segment in range(bitmaps.segment_of(newest[0].device_no) + 1):
+                online = BitMap.union(online, *(await self._routes.whereabouts(segment)).values())
+        return online
 
     async def _find(self, device_id: str) -> Device:
         device = (await self._store.find_devices([device_id]))[0]

@@ -3,9 +3,11 @@
     stamp ─► proof ─► nonce ─► authenticate hook ─► known? then: refresh token, hook or setting ─► token
 
 The proof says only "a client of this application"; its secret ships in every client. So a device that is known
-must prove more: its refresh token, or the application's own judgement (DESIGN §9). A client may bring a refresh
-token of its own making to its first registration: an answer that is lost then locks nobody out, for the client
-registers again with what it brought.
+must prove more: its refresh token, or the application's own judgement (DESIGN §9). A device that was imported and
+that nobody has claimed yet is not known in this sense: the first to prove the application's key becomes it.
+
+A client may bring a refresh token of its own making to its first registration: an answer that is lost then locks
+nobody out, for the client registers again with what it brought.
 """
 
 import hashlib
@@ -19,12 +21,12 @@ from msgspec import Struct
 from longwire.accounts.apps import Apps
 from longwire.accounts.placement import Placement
 from longwire.accounts.refusals import RefusalCode, Refused
-from longwire.accounts.tags import check_identity
+from longwire.accounts.tags import BadIdentity, check_identity
 from longwire.accounts.tokens import Tokens, hash_of
 from longwire.clock import Clock
 from longwire.ids import new_secret
 from longwire.model import Device, NodeInfo
-from longwire.ports.accounts import AccountStore, AlreadyRegistered, NewDevice
+from longwire.ports.accounts import AccountStore, AlreadyRegistered, NewDevice, TooManyTags
 
 STAMP_WINDOW_MS = 300_000
 """How far a registration's stamp may be from the node's time, either way."""
@@ -131,7 +133,10 @@ class Registration:
         expires_at_ms = claim.ts_ms + STAMP_WINDOW_MS + 1
         if not await self._store.use_nonce(claim.app_key, claim.nonce, expires_at_ms):
             raise Refused(RefusalCode.AUTH_INVALID, "nonce was used before")
-        known = (await self._store.find_registrations([claim.device_id]))[0]
+        found = (await self._store.find_registrations([claim.device_id]))[0]
+        if found is not None and found[0].is_disabled:
+            raise Refused(RefusalCode.DEVICE_DISABLED, f"device {claim.device_id} is disabled")
+        known = None if found is None or not found[2] else found[:2]
         admission, refresh_token = await self._admit(claim, known, has_proof=has_proof)
         return await self._keep(claim, admission, refresh_token, node, is_known=known is not None)
 
@@ -164,8 +169,6 @@ class Registration:
             held = known[1]
             if held is None or not hmac.compare_digest(held, hash_of(refresh_token)):
                 refresh_token = None
-        if known is not None and known[0].is_disabled:
-            raise Refused(RefusalCode.DEVICE_DISABLED, f"device {claim.device_id} is disabled")
         is_proved = known is None or refresh_token is not None or self._reregister == "allow"
         if self._authenticate is None:
             if not is_proved:
@@ -215,4 +218,6 @@ class Registration:
             registered, is_new = (await self._store.register([device], self._clock.now_ms()))[0]
         except AlreadyRegistered as error:
             raise Refused(RefusalCode.AUTH_INVALID, f"{error} by somebody else at this moment") from error
+        except TooManyTags as error:
+            raise BadIdentity(str(error)) from error
         return Registered(registered, is_new, issued.token, issued.expires_at_ms, refresh_token, node)

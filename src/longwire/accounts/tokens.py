@@ -67,6 +67,8 @@ def close_code(credential: Credential | None, device_id: str, now_ms: int) -> Cl
         return CloseCode.BAD_CREDENTIALS
     if credential.is_revoked or credential.is_disabled:
         return CloseCode.DISABLED
+    if credential.banned_until_ms > now_ms:
+        return CloseCode.BANNED
     if credential.expires_at_ms <= now_ms:
         return CloseCode.TOKEN_EXPIRED
     return None

@@ -17,7 +17,7 @@ from longwire.application.errors import (
     UnknownDevice,
 )
 from longwire.application.handlers import Handler, RequestHandler, UplinkHandler
-from longwire.application.hooks import Hooks, Identity, Registration, Session
+from longwire.application.hooks import Hooks, Identity, Presence, Registration, Session
 from longwire.application.invoke import Result, call
 from longwire.application.loading import load
 
@@ -32,6 +32,7 @@ __all__ = [
     "LoadError",
     "Longwire",
     "NotBound",
+    "Presence",
     "Registration",
     "Reject",
     "RequestHandler",

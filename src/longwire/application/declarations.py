@@ -137,6 +137,11 @@ class Longwire:
         self.hooks.on_disconnect = self._hook("on_disconnect", self.hooks.on_disconnect, function, 1, 2)
         return function
 
+    def on_presence(self, function: F) -> F:
+        """``(presence: Presence) -> None``: a device came or went; its ``version`` says which of two is later."""
+        self.hooks.on_presence = self._hook("on_presence", self.hooks.on_presence, function, 1, 1)
+        return function
+
     async def push(
         self,
         to: str,

@@ -1,4 +1,4 @@
-"""The four hooks: who may register, who may write to whom, who came and who went.
+"""The hooks: who may register, who may write to whom, who came and who went.
 
 They fail closed: a hook that raises or takes too long never lets anybody in. ``authenticate`` then answers
 nothing (HookFailed, so that the device tries again) rather than no.
@@ -61,16 +61,37 @@ class Session(Struct, frozen=True):
     connected_at_ms: int = 0
 
 
+class Presence(Struct, frozen=True):
+    """That a device came or went. Of two about a device the one with the higher ``version`` is the later one.
+
+    They may be told out of order, also by different nodes: keep the version with what you keep.
+    """
+
+    device_id: str
+    device_no: int
+    is_online: bool
+    version: int
+    at_ms: int
+    session_id: str
+    node_id: str = ""
+    user: str | None = None
+    transport: str = ""
+    """``native``, ``websocket`` or ``mqtt``."""
+    code: CloseCode | None = None
+    """How the session ended; None for one that began, and where the peer left without a word."""
+
+
 class Hooks:
     """The hooks of one application as its callers use them; each attribute is None where it is not declared."""
 
-    __slots__ = ("authenticate", "authorize_send", "on_connect", "on_disconnect")
+    __slots__ = ("authenticate", "authorize_send", "on_connect", "on_disconnect", "on_presence")
 
     def __init__(self) -> None:
         self.authenticate: HookHandler | None = None
         self.authorize_send: HookHandler | None = None
         self.on_connect: HookHandler | None = None
         self.on_disconnect: HookHandler | None = None
+        self.on_presence: HookHandler | None = None
 
     async def identify(self, registration: Registration) -> Identity | None:
         """Asks ``authenticate`` who the device is; None refuses it.
@@ -110,6 +131,11 @@ class Hooks:
         """Tells ``on_disconnect`` the code the session ended with, None where the peer left without a word."""
         if self.on_disconnect is not None:
             await _tell(self.on_disconnect, (session, code), session.device_id)
+
+    async def tell_presence(self, presence: Presence) -> None:
+        """Tells ``on_presence``; its failure is logged and changes nothing."""
+        if self.on_presence is not None:
+            await _tell(self.on_presence, (presence,), presence.device_id)
 
 
 async def _tell(hook: HookHandler, arguments: tuple[object, ...], device_id: str) -> None:

@@ -29,10 +29,11 @@ class Sent(Struct, frozen=True):
 
 
 class MemoryServices:
-    """Behaves as a node does: knows its devices and users, and takes a message id once."""
+    """Behaves as a node does: knows its devices, users and groups, and takes a message id once."""
 
-    def __init__(self, devices: Iterable[Device] = ()) -> None:
+    def __init__(self, devices: Iterable[Device] = (), groups: Iterable[str] = ()) -> None:
         self.devices = {device.device_id: device for device in devices}
+        self.groups = set(groups)
         self.sent: list[Sent] = []
         self.is_away = False
         """Whether the store is away: every call raises StoreUnavailable."""
@@ -51,10 +52,9 @@ class MemoryServices:
     ) -> Status:
         self._need_store()
         scheme, _, name = to.partition(":")
-        if scheme == "group":
-            return Status.UNSUPPORTED
-        known = self.devices if scheme == "device" else {d.user for d in self.devices.values()}
-        if name not in known:
+        users = {device.user for device in self.devices.values()}
+        known = {"device": self.devices.keys(), "user": users, "group": self.groups}
+        if name not in known[scheme]:
             return Status.UNKNOWN_TARGET
         if message_id in self._ids:
             return Status.DUPLICATE
@@ -67,7 +67,7 @@ class MemoryServices:
         return self.devices.get(device_id)
 
     def sent_to(self, to: str) -> list[Sent]:
-        """What was sent to ``device:ID`` or ``user:ID``, in order."""
+        """What was sent to ``device:ID``, ``user:ID`` or ``group:ID``, in order."""
         return [message for message in self.sent if message.to == to]
 
     def _need_store(self) -> None:
