@@ -7,29 +7,93 @@ import pytest
 
 from longwire.accounts.api_keys import Scope
 
+PUSH = "psh_" + "0" * 32
+COMMAND = "cmd_" + "0" * 32
+NAMES = {
+    "push_id": PUSH,
+    "command_id": COMMAND,
+    "device_id": "d",
+    "group_id": "g",
+    "tag": "t",
+    "key_id": "key_" + "0" * 32,
+    "import_id": "imp_" + "0" * 32,
+    "node_id": "n~00",
+    "webhook_id": "whk_1",
+}
 ROUTES = [
+    ("POST", "/v1/messages", Scope.PUSH_WRITE),
+    ("POST", "/v1/messages/batch", Scope.PUSH_WRITE),
+    ("POST", "/v1/pushes", Scope.PUSH_WRITE),
+    ("POST", "/v1/pushes/validate", Scope.PUSH_READ),
+    ("GET", "/v1/pushes", Scope.PUSH_READ),
+    ("GET", f"/v1/pushes/{PUSH}", Scope.PUSH_READ),
+    ("GET", f"/v1/pushes/{PUSH}/events", Scope.PUSH_READ),
+    ("GET", f"/v1/pushes/{PUSH}/recipients", Scope.PUSH_READ),
+    ("GET", f"/v1/pushes/{PUSH}/recipients/d", Scope.PUSH_READ),
+    ("POST", f"/v1/pushes/{PUSH}/cancel", Scope.PUSH_WRITE),
+    ("POST", f"/v1/pushes/{PUSH}/withdraw", Scope.PUSH_WRITE),
+    ("POST", f"/v1/pushes/{PUSH}/pause", Scope.PUSH_WRITE),
+    ("POST", f"/v1/pushes/{PUSH}/resume", Scope.PUSH_WRITE),
+    ("PATCH", f"/v1/pushes/{PUSH}", Scope.PUSH_WRITE),
+    ("POST", f"/v1/pushes/{PUSH}/retry", Scope.PUSH_WRITE),
+    ("POST", "/v1/devices/batch", Scope.DEVICE_WRITE),
     ("GET", "/v1/devices", Scope.DEVICE_READ),
     ("GET", "/v1/devices/d", Scope.DEVICE_READ),
+    ("PATCH", "/v1/devices/d", Scope.DEVICE_WRITE),
     ("DELETE", "/v1/devices/d", Scope.DEVICE_WRITE),
     ("PUT", "/v1/devices/d/user", Scope.DEVICE_WRITE),
-    ("POST", "/v1/devices/batch", Scope.DEVICE_WRITE),
+    ("PUT", "/v1/devices/d/tags", Scope.DEVICE_WRITE),
+    ("PATCH", "/v1/devices/d/tags", Scope.DEVICE_WRITE),
     ("POST", "/v1/devices/d/revoke", Scope.DEVICE_WRITE),
     ("POST", "/v1/devices/d/disable", Scope.DEVICE_WRITE),
     ("POST", "/v1/devices/d/enable", Scope.DEVICE_WRITE),
     ("POST", "/v1/devices/d/disconnect", Scope.DEVICE_WRITE),
+    ("GET", "/v1/devices/d/inbox", Scope.DEVICE_READ),
+    ("DELETE", "/v1/devices/d/inbox", Scope.DEVICE_WRITE),
+    ("POST", "/v1/devices/d/commands", Scope.DEVICE_WRITE),
+    ("GET", f"/v1/commands/{COMMAND}", Scope.DEVICE_READ),
+    ("GET", "/v1/devices/d/presence", Scope.DEVICE_READ),
+    ("POST", "/v1/presence/query", Scope.DEVICE_READ),
+    ("GET", "/v1/tags", Scope.DEVICE_READ),
+    ("POST", "/v1/tags/t/devices", Scope.DEVICE_WRITE),
+    ("GET", "/v1/groups", Scope.DEVICE_READ),
+    ("POST", "/v1/groups", Scope.DEVICE_WRITE),
+    ("GET", "/v1/groups/g", Scope.DEVICE_READ),
+    ("DELETE", "/v1/groups/g", Scope.DEVICE_WRITE),
+    ("GET", "/v1/groups/g/members", Scope.DEVICE_READ),
+    ("POST", "/v1/groups/g/members", Scope.DEVICE_WRITE),
+    ("POST", "/v1/device-imports", Scope.DEVICE_WRITE),
+    ("GET", "/v1/device-imports", Scope.DEVICE_READ),
+    ("GET", "/v1/device-imports/imp_00000000000000000000000000000000", Scope.DEVICE_READ),
+    ("POST", "/v1/audience-uploads", Scope.PUSH_WRITE),
+    ("GET", "/v1/stats", Scope.STATS_READ),
+    ("GET", "/v1/stats/stream", Scope.STATS_READ),
+    ("GET", "/v1/nodes", Scope.NODE_READ),
+    ("GET", "/v1/nodes/n~00", Scope.NODE_READ),
     ("GET", "/v1/keys", Scope.ADMIN),
     ("POST", "/v1/keys", Scope.ADMIN),
     ("DELETE", "/v1/keys/key_00000000000000000000000000000000", Scope.ADMIN),
     ("GET", "/v1/limits", Scope.STATS_READ),
+    ("GET", "/v1/audit", Scope.ADMIN),
+    ("GET", "/v1/uplink", Scope.STATS_READ),
     ("GET", "/v1/dead-letters", Scope.ADMIN),
     ("GET", "/v1/dead-letters/ltr_1", Scope.ADMIN),
     ("POST", "/v1/dead-letters/ltr_1/replay", Scope.ADMIN),
+    ("GET", "/v1/webhooks", Scope.ADMIN),
+    ("POST", "/v1/webhooks", Scope.ADMIN),
+    ("GET", "/v1/webhooks/whk_1", Scope.ADMIN),
+    ("PATCH", "/v1/webhooks/whk_1", Scope.ADMIN),
+    ("DELETE", "/v1/webhooks/whk_1", Scope.ADMIN),
+    ("POST", "/v1/webhooks/whk_1/test", Scope.ADMIN),
+    ("GET", "/v1/webhook-letters", Scope.ADMIN),
+    ("GET", "/v1/webhook-letters/whl_1", Scope.ADMIN),
+    ("POST", "/v1/webhook-letters/whl_1/replay", Scope.ADMIN),
 ]
 
 
 def test_every_operators_route_is_in_the_list_above(site) -> None:
     paths = {
-        (method, route.path.format(device_id="d", key_id="key_" + "0" * 32, letter_id="ltr_1"))
+        (method, route.path_format.format(**NAMES, letter_id="whl_1" if "webhook" in route.path else "ltr_1"))
         for route in site.build().routes
         if route.path.startswith("/v1")
         for method in route.methods
@@ -131,6 +195,11 @@ async def test_the_limits_are_shown(operator) -> None:
         "max_body_bytes": 1_048_576,
         "max_batch": 1_000,
         "max_tags_per_device": 200,
+        "max_message_batch": 500,
+        "max_upload_bytes": 83_886_080,
+        "max_streams": 64,
     }
+    assert limits["device"]["max_push_payload_bytes"] == 4_096
+    assert limits["device"]["max_audience_ids"] == 1_000
     assert limits["device"]["max_payload_bytes"] == 61_440
     assert limits["device"]["window"] == 64

@@ -94,6 +94,7 @@ async def test_a_device_is_shown_with_its_user_and_tags(operator, device) -> Non
         "app_version": "",
         "registered_at": "2025-11-24T16:00:00.000Z",
         "is_disabled": False,
+        "banned_until": None,
     }
 
 
@@ -112,7 +113,20 @@ async def test_lists_come_in_pages_newest_first(operator) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=501", "limit=x", "cursor=x", "cursor=0", "tag=vip", "limit=1&limit=2", "limit=", "%00=1"],
+    [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "cursor=x",
+        "cursor=0",
+        "tags=vip",
+        "tag=a%20b",
+        "online=maybe",
+        "q=a%20b",
+        "limit=1&limit=2",
+        "limit=",
+        "%00=1",
+    ],
 )
 async def test_a_query_that_is_not_understood_is_refused(operator, check_problem, query) -> None:
     answer = await operator.get(f"/v1/devices?{query}")
@@ -153,7 +167,12 @@ async def test_disconnecting_closes_the_session_with_the_code_asked_for(site, op
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [({"code": 1000}, "invalid-parameter"), ({"code": "4101"}, "invalid-parameter"), ({"ban_s": 5}, "unknown-field")],
+    [
+        ({"code": 1000}, "invalid-parameter"),
+        ({"code": "4101"}, "invalid-parameter"),
+        ({"ban_s": -1}, "invalid-parameter"),
+        ({"ban": 5}, "unknown-field"),
+    ],
 )
 async def test_a_disconnect_that_is_not_understood_does_nothing(
     site, operator, device, check_problem, body, code

@@ -154,7 +154,7 @@ async def test_a_path_with_nothing_at_it_is_not_found(operator, check_problem, p
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PATCH", "/v1/devices/d", "DELETE, GET"),
+        ("PUT", "/v1/devices/d", "DELETE, GET, PATCH"),
         ("PUT", "/v1/keys", "GET, POST"),
         ("GET", "/device/v1/register", "POST"),
         ("POST", "/livez", "GET"),

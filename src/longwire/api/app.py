@@ -1,6 +1,6 @@
 """The HTTP application, put together from its doors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -9,11 +9,35 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from longwire.accounts.refusals import Refused
-from longwire.api import device_routes, health, operator_dead_letters, operator_devices, operator_keys, pages, problems
-from longwire.api.doors import Guard
+from longwire.api import (
+    device_routes,
+    health,
+    operator_audit,
+    operator_commands,
+    operator_dead_letters,
+    operator_devices,
+    operator_groups,
+    operator_imports,
+    operator_inbox,
+    operator_keys,
+    operator_messages,
+    operator_nodes,
+    operator_presence,
+    operator_pushes,
+    operator_stats,
+    operator_tags,
+    operator_uplink,
+    operator_uploads,
+    operator_webhooks,
+    pages,
+    problems,
+)
+from longwire.api.doors import Guard, large_paths
+from longwire.api.idempotency import Idempotency
 from longwire.api.problems import Problem
 from longwire.api.services import Readiness, Services
 from longwire.api.shell import Shell
+from longwire.api.streams import Streams
 from longwire.errors import StoreUnavailable
 
 _INTERNAL_MAX_BODY_BYTES = 65_536
@@ -21,33 +45,54 @@ _INTERNAL_MAX_BODY_BYTES = 65_536
 
 def create_api(services: Services) -> FastAPI:
     """The API for the HTTP port (API.md), to be served on the loop that the services live on."""
-    routes = [
+    routes: list[BaseRoute] = [
+        # A call is held against one route after the other: those that come by the thousand stand first.
+        *operator_messages.router.routes,
+        *operator_pushes.router.routes,
         *device_routes.router.routes,
         *operator_devices.router.routes,
+        *operator_inbox.router.routes,
+        *operator_commands.router.routes,
+        *operator_presence.router.routes,
+        *operator_tags.router.routes,
+        *operator_groups.router.routes,
+        *operator_imports.router.routes,
+        *operator_uploads.router.routes,
+        *operator_stats.router.routes,
+        *operator_nodes.router.routes,
         *operator_keys.router.routes,
+        *operator_audit.router.routes,
+        *operator_uplink.router.routes,
         *operator_dead_letters.router.routes,
+        *operator_webhooks.router.routes,
         *health.router.routes,
         *pages.ROUTES,
     ]
-    app = _assemble(routes, services.readiness, services.settings.max_body_bytes)
+    settings = services.settings
+    large = dict.fromkeys(large_paths(routes), settings.max_upload_bytes)
+    app = _assemble(routes, services.readiness, settings.max_body_bytes, large)
     app.state.services = services
     app.state.guard = Guard(services)
+    app.state.idempotency = Idempotency(services.idempotency, services.clock)
+    app.state.streams = Streams(settings.max_streams, settings.stream_s)
     return app
 
 
 def create_internal_api(readiness: Readiness) -> FastAPI:
     """The health pages alone, for the internal port."""
-    return _assemble(health.router.routes, readiness, _INTERNAL_MAX_BODY_BYTES)
+    return _assemble(health.router.routes, readiness, _INTERNAL_MAX_BODY_BYTES, {})
 
 
-def _assemble(routes: Sequence[BaseRoute], readiness: Readiness, max_body_bytes: int) -> FastAPI:
+def _assemble(
+    routes: Sequence[BaseRoute], readiness: Readiness, max_body_bytes: int, large: Mapping[str, int]
+) -> FastAPI:
     app = FastAPI(
         routes=list(routes),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Shell, max_body_bytes=max_body_bytes)],
+        middleware=[Middleware(Shell, max_body_bytes=max_body_bytes, large=large)],
         exception_handlers={
             Problem: problems.on_problem,
             Refused: problems.on_refused,

@@ -1,13 +1,15 @@
-"""Bodies: read with a bound and a deadline, and taken only as strict JSON.
+"""Bodies: read with a bound and a deadline, and taken only as strict JSON; large ones piece by piece, as text.
 
 Strict: ``application/json``, UTF-8, no repeated names, no NaN, no halves of surrogate pairs, no nesting that
 exhausts the parser. What the fields may be is for the routes' models to say.
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -22,6 +24,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 class JsonRequest(Request):
     """A request whose body was read and parsed before its route sees it."""
 
+    whole: bytes = b""
     parsed: Any = None
 
     async def json(self) -> Any:
@@ -42,14 +45,52 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes
                 check_size(size, max_bytes)
                 pieces.append(piece)
     except TimeoutError:
-        raise Problem(
-            Code.MALFORMED_JSON,
-            f"body did not arrive within {timeout_s:g} s",
-            headers={"Connection": "close"},
-        ) from None
+        raise _too_slow(timeout_s) from None
     except ClientDisconnect:
-        raise Problem(Code.MALFORMED_JSON, "the client went away before its body was whole") from None
+        raise _gone() from None
     return b"".join(pieces)
+
+
+class BodyStream:
+    """A body that is too large to be held: read once, piece by piece, within its bounds."""
+
+    def __init__(self, request: Request, max_bytes: int, idle_s: float, timeout_s: float) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+        self._idle_s = idle_s
+        self._timeout_s = timeout_s
+        self._digest = hashlib.sha256()
+        self._pieces = self._read()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pieces
+
+    async def digest(self) -> bytes:
+        """SHA-256 of the whole body; what is left of it is read for that."""
+        async for _ in self:
+            pass
+        return self._digest.digest()
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        """Raises Problem: payload-too-large as soon as it is known, malformed-json for a body that stops or crawls."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._timeout_s
+        size = 0
+        pieces = self._request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(min(self._idle_s, ends_at - loop.time())):
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                raise _too_slow(self._idle_s if loop.time() < ends_at else self._timeout_s) from None
+            except ClientDisconnect:
+                raise _gone() from None
+            if piece is None:
+                return
+            size += len(piece)
+            check_size(size, self._max_bytes)
+            self._digest.update(piece)
+            yield piece
 
 
 def parse(body: bytes, content_type: str) -> Any:
@@ -74,6 +115,15 @@ def parse(body: bytes, content_type: str) -> Any:
     except ValueError as error:
         raise Problem(Code.MALFORMED_JSON, str(error)) from None
     return value
+
+
+def _too_slow(within_s: float) -> Problem:
+    detail = f"body did not arrive within {within_s:g} s"
+    return Problem(Code.MALFORMED_JSON, detail, headers={"Connection": "close"})
+
+
+def _gone() -> Problem:
+    return Problem(Code.MALFORMED_JSON, "the client went away before its body was whole")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
+from longwire.accounts.api_keys import Principal
+from longwire.api.bodies import BodyStream
 from longwire.api.services import Services
 from longwire.api.shapes import NAME_PATTERN
 from longwire.model import Credential
@@ -21,6 +23,20 @@ async def credential_of(request: Request) -> Credential:
     return credential
 
 
+async def principal_of(request: Request) -> Principal:
+    """The caller who came through the operators' door."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+async def large_body_of(request: Request) -> BodyStream:
+    """The body of a route whose door says ``streams=True``."""
+    body: BodyStream = request.state.body
+    return body
+
+
 ServicesHere = Annotated[Services, Depends(services_of)]
 CallingDevice = Annotated[Credential, Depends(credential_of)]
+Caller = Annotated[Principal, Depends(principal_of)]
+LargeBody = Annotated[BodyStream, Depends(large_body_of)]
 DevicePath = Annotated[str, Path(pattern=NAME_PATTERN)]

@@ -1,28 +1,41 @@
 """The doors: who may come in where, checked before a byte of body is read.
 
 Each route names its door beside its path, and that one fact both guards the route and stands in the OpenAPI
-document. A route without a door does not start.
+document. A route without a door does not start. Writes of operators go on through the audit trail and the keys of
+idempotency:
+
+    door ─ query ─ body ─► audit ─► idempotency ─► the route's function
 """
 
 import base64
 import binascii
 import functools
 import ipaddress
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.routing import BaseRoute
 
 from longwire.accounts.api_keys import Principal, Scope
 from longwire.accounts.buckets import Buckets
-from longwire.api.bodies import JsonRequest, parse, read_body
+from longwire.api.audit_trail import audited
+from longwire.api.bodies import BodyStream, JsonRequest, parse, read_body
+from longwire.api.idempotency import Idempotency
 from longwire.api.problems import Code, FieldError, Problem
 from longwire.api.services import ApiSettings, Services
 from longwire.model import Credential
 
 _DOOR = "x-door"
 _SCOPE = "x-scope"
+_STREAMS = "x-streams"
+_TELLS_SECRETS = "x-tells-secrets"
+FLAGS = (_STREAMS, _TELLS_SECRETS)
+"""What the OpenAPI document does not show of a door."""
+_WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _MAX_AUTHORIZATION_CHARACTERS = 1_024
 
 _STATUSES = {
@@ -36,10 +49,13 @@ _TITLES = {
     401: "Authentication is missing or wrong",
     403: "Not allowed",
     404: "Unknown",
-    413: "The body is too large",
+    409: "Not in this state, or a call with this key is still running",
+    413: "The body or the payload is too large",
+    422: "Understood, and not possible",
     429: "Too many calls; see Retry-After",
     500: "The server failed",
     503: "Not now; see Retry-After",
+    504: "No reply in time: the outcome is unknown",
 }
 
 
@@ -58,23 +74,27 @@ def device_door() -> dict[str, Any]:
     return _door("device", [{"deviceToken": []}])
 
 
-def operator_door(scope: Scope, *more: int) -> dict[str, Any]:
-    """Arguments of a route for API keys with ``scope``, and the further statuses that it answers."""
-    return _door("operator", [{"apiKey": []}, {"masterSecret": []}], *more, scope=scope)
+def operator_door(scope: Scope, *more: int, streams: bool = False, tells_secrets: bool = False) -> dict[str, Any]:
+    """Arguments of a route for API keys with ``scope``, and the further statuses that it answers.
+
+    ``streams``: the route reads its body itself (dependencies.LargeBody). ``tells_secrets``: its answer is not kept
+    under an Idempotency-Key. Answers of a key of idempotency (409, 422) are in the document without being named.
+    """
+    flags = {name: True for name, is_so in ((_STREAMS, streams), (_TELLS_SECRETS, tells_secrets)) if is_so}
+    return _door("operator", [{"apiKey": []}, {"masterSecret": []}], *more, extra={_SCOPE: str(scope)} | flags)
 
 
-def _door(kind: str, security: list[Any], *more: int, scope: Scope | None = None) -> dict[str, Any]:
+def _door(kind: str, security: list[Any], *more: int, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     statuses = sorted({*_STATUSES[kind], *more, 500})
-    extra: dict[str, Any] = {_DOOR: kind, "security": security}
-    if scope is not None:
-        extra[_SCOPE] = str(scope)
+    extra = {_DOOR: kind, "security": security} | (extra or {})
     return {
         "openapi_extra": extra,
-        "responses": {status: _problem_response(status) for status in statuses},
+        "responses": {status: problem_response(status) for status in statuses},
     }
 
 
-def _problem_response(status: int) -> dict[str, Any]:
+def problem_response(status: int) -> dict[str, Any]:
+    """An error in the OpenAPI document."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": _TITLES[status], "content": {"application/problem+json": {"schema": schema}}}
 
@@ -131,23 +151,78 @@ class DoorRoute(APIRoute):
     """A route behind its door: address, caller, query and body are checked in this order, then it is called."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        handle = self.inner_handler()
         extra = self.openapi_extra or {}
         door: str = extra[_DOOR]
         scope = Scope(extra[_SCOPE]) if _SCOPE in extra else None
+        streams = _STREAMS in extra
+        tells_secrets = _TELLS_SECRETS in extra
         known_query = frozenset(field.alias for field in self.dependant.query_params)
         has_body = self.body_field is not None
-        is_post = "POST" in (self.methods or ())
+        reads_body = has_body or "POST" in (self.methods or ())
+        is_audited = is_write(self) and not isinstance(self, PlainRoute)
+
+        async def once(request: Request) -> Response:
+            keys: Idempotency = request.app.state.idempotency
+            return await keys.once(request, handle, tells_secrets=tells_secrets)
 
         async def guarded(request: Request) -> Response:
             if door != "open":
                 await _let_in(request, door, scope)
             _check_query(request, known_query)
-            if has_body or is_post:
+            if streams:
+                request.state.body = _stream_of(request)
+            elif reads_body:
                 request = await _with_body(request, is_small=scope is None, has_body=has_body)
-            return await handle(request)
+            if is_audited:
+                return await audited(request, self.path_format, once)
+            return await inner(request)
 
+        inner = once if is_write(self) else handle
         return guarded
+
+    def inner_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What is called behind the door."""
+        return super().get_route_handler()
+
+
+class PlainRoute(DoorRoute):
+    """A route for calls by the thousand: its function gets ``request`` and the checked ``body``, and makes the answer.
+
+    What FastAPI does for a call, solving dependencies above all, costs more than all the rest of a small one. Such
+    calls are not audited.
+    """
+
+    def inner_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        endpoint = self.endpoint
+        assert self.body_field is not None
+        model: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
+        check = model.model_validate
+
+        async def handle(request: Request) -> Response:
+            assert isinstance(request, JsonRequest)
+            try:
+                body = check(request.parsed)
+            except ValidationError as error:
+                found = error.errors(include_url=False, include_context=False, include_input=False)
+                raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in found]) from None
+            answer: Response = await endpoint(request=request, body=body)
+            return answer
+
+        return handle
+
+
+def large_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
+    """Where bodies come that are larger than others: routes whose door says ``streams=True``."""
+    return frozenset(
+        route.path for route in routes if isinstance(route, DoorRoute) and _STREAMS in (route.openapi_extra or {})
+    )
+
+
+def is_write(route: APIRoute) -> bool:
+    """Whether the route changes something on an operator's word: not where it only reads by POST."""
+    extra = route.openapi_extra or {}
+    return _SCOPE in extra and not extra[_SCOPE].endswith(":read") and not _WRITES.isdisjoint(route.methods or ())
 
 
 async def _let_in(request: Request, door: str, scope: Scope | None) -> None:
@@ -161,16 +236,26 @@ async def _let_in(request: Request, door: str, scope: Scope | None) -> None:
 
 
 async def _with_body(request: Request, *, is_small: bool, has_body: bool) -> Request:
-    settings: ApiSettings = request.app.state.services.settings
+    settings = _settings_of(request)
     limit = settings.max_device_body_bytes if is_small else settings.max_body_bytes
     body = await read_body(request, limit, settings.body_timeout_s)
     whole = JsonRequest(request.scope, request.receive)
-    whole._body = body  # noqa: SLF001 - as Starlette's own cached requests have it
+    whole.whole = whole._body = body  # noqa: SLF001 - as Starlette's own cached requests have it
     if body:
         whole.parsed = parse(body, request.headers.get("content-type", ""))
         if not has_body and whole.parsed not in ({}, None):
             raise Problem(Code.UNKNOWN_FIELD, "this call takes no body")
     return whole
+
+
+def _stream_of(request: Request) -> BodyStream:
+    settings = _settings_of(request)
+    return BodyStream(request, settings.max_upload_bytes, settings.upload_idle_s, settings.upload_timeout_s)
+
+
+def _settings_of(request: Request) -> ApiSettings:
+    settings: ApiSettings = request.app.state.services.settings
+    return settings
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Query, Response
 
 from longwire.accounts.api_keys import Scope
 from longwire.accounts.devices import DeviceView, Provision
+from longwire.accounts.refusals import Refused
 from longwire.api.dependencies import DevicePath, ServicesHere
 from longwire.api.doors import DoorRoute, operator_door
-from longwire.api.provisioning import check_item
+from longwire.api.provisioning import check_item, refused_item
 from longwire.api.shapes import (
+    NAME_PATTERN,
     BatchAnswer,
     BatchProvision,
     BatchRefusal,
@@ -21,6 +23,8 @@ from longwire.api.shapes import (
     DisconnectRequest,
     UserRequest,
 )
+from longwire.api.shapes.registry import AnyTag, DeviceChangeRequest, TagChangeRequest, TagsRequest
+from longwire.ports.accounts import DeviceFilter
 from longwire.reasons import CloseCode
 
 router = APIRouter(prefix="/v1/devices", route_class=DoorRoute, tags=["devices"])
@@ -32,7 +36,7 @@ _READ = operator_door(Scope.DEVICE_READ, 404)
 _WRITE = operator_door(Scope.DEVICE_WRITE, 404)
 
 
-@router.post("/batch", **operator_door(Scope.DEVICE_WRITE), response_model=BatchAnswer)
+@router.post("/batch", **operator_door(Scope.DEVICE_WRITE, tells_secrets=True), response_model=BatchAnswer)
 async def provision(body: BatchRequest, services: ServicesHere) -> Response:
     """Registers up to 1,000 devices and gives each a token. An item that cannot be says why; the others are done.
 
@@ -58,6 +62,9 @@ async def provision(body: BatchRequest, services: ServicesHere) -> Response:
             await asyncio.sleep(0)
         if result is None:
             done = next(provisioned)
+            if isinstance(done, Refused):
+                results[index] = BatchRefusal(device_id=body.items[index].device_id, problem=refused_item(index, done))
+                continue
             results[index] = BatchProvision.model_construct(
                 device_id=done.device.device_id,
                 token=done.token,
@@ -73,11 +80,17 @@ async def provision(body: BatchRequest, services: ServicesHere) -> Response:
 @router.get("", **operator_door(Scope.DEVICE_READ))
 async def list_devices(
     services: ServicesHere,
+    user: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+    tag: Annotated[AnyTag | None, Query()] = None,
+    group: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+    online: bool | None = None,
+    q: Annotated[str | None, Query(pattern=NAME_PATTERN, description="how the device id begins")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(pattern="^[1-9][0-9]{0,17}$")] = None,
 ) -> DevicePage:
-    """The registered devices, newest first."""
-    views, next_no = await services.devices.page(int(cursor or 0), limit)
+    """The registered devices that meet everything that is asked for, newest first."""
+    wanted = DeviceFilter(user=user, tag=tag, group=group, prefix=q or "")
+    views, next_no = await services.devices.page(int(cursor or 0), limit, wanted, online)
     items = [DeviceAnswer.of(view) for view in views]
     return DevicePage(items=items, next_cursor=None if next_no is None else str(next_no))
 
@@ -86,6 +99,14 @@ async def list_devices(
 async def get_device(device_id: DevicePath, services: ServicesHere) -> DeviceAnswer:
     """One device."""
     return DeviceAnswer.of(await services.devices.find(device_id))
+
+
+@router.patch("/{device_id}", **_WRITE)
+async def change_device(device_id: DevicePath, body: DeviceChangeRequest, services: ServicesHere) -> DeviceAnswer:
+    """Changes what is named; ``user`` null makes it nobody's."""
+    if body.tags is not None:
+        await services.tags.change(device_id, body.tags.add, body.tags.remove)
+    return DeviceAnswer.of(await services.devices.change(device_id, body.change()))
 
 
 @router.delete("/{device_id}", status_code=204, **_WRITE)
@@ -98,6 +119,18 @@ async def delete_device(device_id: DevicePath, services: ServicesHere) -> None:
 async def set_user(device_id: DevicePath, body: UserRequest, services: ServicesHere) -> DeviceAnswer:
     """Makes the device one of a user's, or with null of nobody's."""
     return DeviceAnswer.of(await services.devices.set_user(device_id, body.user))
+
+
+@router.put("/{device_id}/tags", **_WRITE)
+async def replace_tags(device_id: DevicePath, body: TagsRequest, services: ServicesHere) -> DeviceAnswer:
+    """Gives the device exactly these tags of its own; those of the system stay."""
+    return DeviceAnswer.of(await services.tags.replace(device_id, body.tags))
+
+
+@router.patch("/{device_id}/tags", **_WRITE)
+async def change_tags(device_id: DevicePath, body: TagChangeRequest, services: ServicesHere) -> DeviceAnswer:
+    """Gives and takes tags; one that stands in both is given."""
+    return DeviceAnswer.of(await services.tags.change(device_id, body.add, body.remove))
 
 
 @router.post("/{device_id}/revoke", **_WRITE)
@@ -125,9 +158,14 @@ async def enable(device_id: DevicePath, services: ServicesHere) -> CutOffAnswer:
 async def disconnect(
     device_id: DevicePath, services: ServicesHere, body: DisconnectRequest | None = None
 ) -> CutOffAnswer:
-    """Closes the device's session, by default with 4101 (kicked). Without a session nothing happens."""
-    code = CloseCode(body.code) if body is not None else CloseCode.KICKED
-    view, was_online = await services.devices.disconnect(device_id, code)
+    """Closes the device's session, by default with 4101 (kicked). Without a session nothing is closed.
+
+    With ``ban_s`` its tokens do not connect for so long (4103, banned); ``ban_s`` 0 ends a ban.
+    """
+    wanted = body or DisconnectRequest()
+    default = CloseCode.BANNED if wanted.ban_s else CloseCode.KICKED
+    code = default if wanted.code is None else CloseCode(wanted.code)
+    view, was_online = await services.devices.disconnect(device_id, code, wanted.ban_s)
     return _cut_off(view, was_online)
 
 

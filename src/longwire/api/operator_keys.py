@@ -17,6 +17,7 @@ from longwire.api.shapes import (
     LimitsAnswer,
     NewKeyAnswer,
 )
+from longwire.push.messages import MAX_BATCH as MAX_MESSAGES
 
 router = APIRouter(prefix="/v1", route_class=DoorRoute)
 
@@ -37,7 +38,7 @@ async def list_keys(
     return KeyPage(items=[KeyAnswer.of(key) for key in page], next_cursor=next_cursor)
 
 
-@router.post("/keys", status_code=201, tags=["keys"], **operator_door(Scope.ADMIN))
+@router.post("/keys", status_code=201, tags=["keys"], **operator_door(Scope.ADMIN, tells_secrets=True))
 async def create_key(body: KeyRequest, services: ServicesHere) -> NewKeyAnswer:
     """Makes an API key. ``key`` is told only in this answer."""
     key, text = await services.api_keys.create(body.name, [Scope(scope) for scope in body.scopes])
@@ -61,6 +62,9 @@ async def get_limits(services: ServicesHere) -> LimitsAnswer:
             max_body_bytes=settings.max_body_bytes,
             max_batch=MAX_BATCH,
             max_tags_per_device=MAX_TAGS,
+            max_message_batch=MAX_MESSAGES,
+            max_upload_bytes=settings.max_upload_bytes,
+            max_streams=settings.max_streams,
         ),
         device=services.limits,
     )

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from longwire.accounts.refusals import Refused
+from longwire.errors import StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID_KEY = "longwire.request_id"
@@ -40,12 +41,22 @@ class Code(StrEnum):
     DEVICE_DISABLED = "device-disabled"
     NOT_FOUND = "not-found"
     METHOD = "method"
+    DEVICE_OFFLINE = "device-offline"
+    STATE_CONFLICT = "state-conflict"
+    ALREADY_EXISTS = "already-exists"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency-in-progress"
     PAYLOAD_TOO_LARGE = "payload-too-large"
+    NO_TARGET = "no-target"
+    AUDIENCE_TOO_COMPLEX = "audience-too-complex"
+    TTL_OUT_OF_RANGE = "ttl-out-of-range"
+    SCHEDULE_IN_PAST = "schedule-in-past"
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     RATE_LIMITED = "rate-limited"
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     STORE_UNAVAILABLE = "store-unavailable"
     NO_NODE = "no-node"
+    COMMAND_TIMEOUT = "command-timeout"
     INTERNAL_ERROR = "internal-error"
 
 
@@ -60,12 +71,22 @@ STATUS: Mapping[str, int] = {
     Code.DEVICE_DISABLED: 403,
     Code.NOT_FOUND: 404,
     Code.METHOD: 405,
+    Code.DEVICE_OFFLINE: 409,
+    Code.STATE_CONFLICT: 409,
+    Code.ALREADY_EXISTS: 409,
+    Code.IDEMPOTENCY_IN_PROGRESS: 409,
     Code.PAYLOAD_TOO_LARGE: 413,
+    Code.NO_TARGET: 422,
+    Code.AUDIENCE_TOO_COMPLEX: 422,
+    Code.TTL_OUT_OF_RANGE: 422,
+    Code.SCHEDULE_IN_PAST: 422,
+    Code.IDEMPOTENCY_KEY_REUSED: 422,
     Code.RATE_LIMITED: 429,
     Code.OVERLOADED: 503,
     Code.DRAINING: 503,
     Code.STORE_UNAVAILABLE: 503,
     Code.NO_NODE: 503,
+    Code.COMMAND_TIMEOUT: 504,
     Code.INTERNAL_ERROR: 500,
 }
 
@@ -131,8 +152,19 @@ def answer(problem: Problem, request_id: str) -> Response:
         headers["Retry-After"] = str(body["retry_after_s"])
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
-    body.update(problem.more)
-    return Response(json.dumps(body), status, headers, MEDIA_TYPE)
+    # What every problem says stands over what one of them adds.
+    return Response(json.dumps({**problem.more, **body}), status, headers, MEDIA_TYPE)
+
+
+def status_of(error: Exception) -> int:
+    """The status that an error is answered with."""
+    if isinstance(error, Problem):
+        return error.status
+    if isinstance(error, Refused):
+        return STATUS[error.code]
+    if isinstance(error, StoreUnavailable):
+        return STATUS[Code.STORE_UNAVAILABLE]
+    return 400 if isinstance(error, RequestValidationError) else 500
 
 
 def harmless(text: str) -> str:
@@ -162,7 +194,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
 async def on_refused(request: Request, error: Exception) -> Response:
     """Exception handler: a service's refusal; its codes are the API's."""
     assert isinstance(error, Refused)
-    problem = Problem(Code(error.code), str(error), retry_after_s=error.retry_after_s)
+    problem = Problem(Code(error.code), str(error), retry_after_s=error.retry_after_s, more=error.more)
     return answer(problem, request_id_of(request))
 
 

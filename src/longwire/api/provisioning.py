@@ -1,5 +1,6 @@
 """Which items of a batch can be provisioned: values are judged one by one, so that one typo stops one device."""
 
+from longwire.accounts.refusals import Refused
 from longwire.accounts.tags import MAX_TAGS, USER_RULE, tag_fault
 from longwire.api.problems import Code
 from longwire.api.shapes import BatchItem, ItemProblem
@@ -21,6 +22,11 @@ def check_item(index: int, item: BatchItem, seen: set[str]) -> ItemProblem | Non
         if fault := tag_fault(tag):
             return _invalid(f"{where}/tags/{at}", fault)
     return None
+
+
+def refused_item(index: int, refused: Refused) -> ItemProblem:
+    """What the registry refused of an item: its tags."""
+    return ItemProblem(pointer=f"#/items/{index}/tags", code=str(refused.code), detail=str(refused))
 
 
 def _invalid(pointer: str, detail: str) -> ItemProblem:

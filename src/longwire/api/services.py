@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from longwire.accounts.api_keys import ApiKeys
 from longwire.accounts.devices import Devices
@@ -11,7 +11,23 @@ from longwire.accounts.registration import Registration
 from longwire.accounts.tokens import Tokens
 from longwire.clock import Clock
 from longwire.limits import Limits
-from longwire.ports.uplink import DeadLetters
+from longwire.ports.audit import AuditLog
+from longwire.ports.idempotency import IdempotencyStore
+from longwire.ports.messages import MessageStore
+from longwire.ports.push_waiting import PushWaiting
+from longwire.ports.uplink import DeadLetters, UplinkLog
+
+if TYPE_CHECKING:
+    from longwire.accounts.groups import Groups
+    from longwire.accounts.imports import Imports
+    from longwire.accounts.presence import Presence
+    from longwire.accounts.tags import Tags
+    from longwire.accounts.uploads import Uploads
+    from longwire.api.nodes import Nodes
+    from longwire.push.commands import Commands
+    from longwire.push.messages import Messages
+    from longwire.push.pushes import Pushes
+    from longwire.webhooks.endpoints import Endpoints
 
 
 class Unready(NamedTuple):
@@ -45,9 +61,31 @@ class ApiSettings:
     """A registration with the longest credentials, every character escaped, fits."""
     body_timeout_s: float = 10.0
     """How long a body may take to arrive."""
+    max_upload_bytes: int = 80 << 20
+    """A body of a route that reads it piece by piece: a million lines."""
+    upload_timeout_s: float = 120.0
+    upload_idle_s: float = 10.0
+    """How long such a body may stand still."""
+    max_streams: int = 64
+    """Event streams at a time; one more is told to come back."""
+    stream_s: float = 3_600.0
+    """How long an event stream lasts; its reader opens another."""
+    progress_every_s: float = 0.5
+    stats_every_s: float = 1.0
     backoff_base_ms: int = 1_000
     backoff_max_ms: int = 120_000
     default_heartbeat_s: int = 60
+
+
+class _Missing:
+    """Stands for a service that this process was built without."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"this process has no service for {name}")
+
+
+def _missing() -> Any:
+    return _Missing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +102,18 @@ class Services:
     readiness: Readiness = always_ready
     limits: Limits = field(default_factory=Limits)
     settings: ApiSettings = field(default_factory=ApiSettings)
+    pushes: "Pushes" = field(default_factory=_missing)
+    messages: "Messages" = field(default_factory=_missing)
+    uploads: "Uploads" = field(default_factory=_missing)
+    tags: "Tags" = field(default_factory=_missing)
+    groups: "Groups" = field(default_factory=_missing)
+    imports: "Imports" = field(default_factory=_missing)
+    presence: "Presence" = field(default_factory=_missing)
+    commands: "Commands" = field(default_factory=_missing)
+    webhooks: "Endpoints" = field(default_factory=_missing)
+    nodes: "Nodes" = field(default_factory=_missing)
+    idempotency: IdempotencyStore = field(default_factory=_missing)
+    audit: AuditLog = field(default_factory=_missing)
+    uplink: UplinkLog = field(default_factory=_missing)
+    message_store: MessageStore = field(default_factory=_missing)
+    push_waiting: PushWaiting = field(default_factory=_missing)

@@ -6,7 +6,7 @@ logged once, with the request's id, and answered 500.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,11 +20,15 @@ _TAKEN_OVER = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class Shell:
-    """Gives ids, refuses bodies whose announced length is above ``max_body_bytes``, catches what is left."""
+    """Gives ids, refuses bodies whose announced length is above ``max_body_bytes``, catches what is left.
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    ``large``: paths with a bound of their own, in bytes.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, large: Mapping[str, int]) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._large = large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +57,7 @@ class Shell:
         try:
             announced = _header(scope["headers"], b"content-length")
             if announced is not None and announced.isdigit():
-                check_size(int(announced[:19]), self._max_body_bytes)
+                check_size(int(announced[:19]), self._large.get(scope["path"], self._max_body_bytes))
             await self._app(scope, receive, send_with_id)
         except Problem as problem:
             await answer(problem, request_id)(scope, receive, send_with_id)

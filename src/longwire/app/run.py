@@ -1,7 +1,7 @@
 """A process from start to stop: two ordered lists of steps.
 
-start: store ─► sink, sweeper ─► node ─► HTTP ─► first keys ─► ready
-stop:  not ready ─► node (devices told, flushed) ─► HTTP, sink ─► store
+start: store ─► node ─► sink, push worker, webhooks, … ─► HTTP ─► first keys ─► ready
+stop:  not ready ─► node (devices told, flushed) ─► HTTP, sink, push worker, webhooks ─► the rest ─► store
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from longwire.api import Unready, create_api, create_internal_api
@@ -54,7 +55,7 @@ class Process:
         self.system = build(settings, application, self.readiness)
         self._servers: list[HttpServer] = []
         self._sink: asyncio.Task[None] | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._others: list[asyncio.Task[None]] = []
         self._has_to_stop = asyncio.Event()
         self._failed = False
 
@@ -67,12 +68,23 @@ class Process:
     async def start(self, on_started: OnStarted | None = None) -> Addresses:
         """Brings everything up. Raises what kept it from starting; nothing runs then."""
         system, settings = self.system, self.system.settings
-        loop = asyncio.get_running_loop()
         await system.database.start()
         try:
             await system.messages.start()
             await system.uplink.start()
+            await system.webhook_store.start()
+            await system.push_store.start()
             await self._start_node()
+            self._sink = self._run("the sink", system.sink.run())
+            self._others = [
+                self._run("the push worker", system.worker.run()),
+                self._run("the schedule of pushes", system.schedule.run()),
+                self._run("the check of counts", system.check.run()),
+                self._run("the hints of what waits", system.push_waiting.run()),
+                self._run("imports", system.imports.run()),
+                self._run("the sweeper", system.sweeper.run()),
+            ]
+            await system.webhooks.start()
             with _names_setting(settings, "http_port"):
                 public = HttpServer(create_api(system.api), settings.host, settings.http_port)
             self._servers.append(public)
@@ -83,9 +95,6 @@ class Process:
                 self._servers.append(internal)
             for server in self._servers:
                 await server.start()
-            self._sink = loop.create_task(system.sink.run())
-            self._sink.add_done_callback(self._sink_ended)
-            self._sweeper = loop.create_task(system.sweeper.run())
             addresses = self._addresses(public, internal)
             if on_started is not None:
                 await on_started(system, addresses)
@@ -124,11 +133,16 @@ class Process:
         self._unready = Unready("draining", "the process stops")
         system = self.system
         await system.node.stop()
-        await asyncio.gather(*(server.stop() for server in self._servers), self._stop_sink())
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await asyncio.gather(
+            *(server.stop() for server in self._servers),
+            self._stop_sink(),
+            system.worker.stop(),
+            system.webhooks.stop(),
+            system.commands.stop(),
+        )
+        for task in self._others:
+            task.cancel()
+        await asyncio.gather(*self._others, return_exceptions=True)
         system.application.unbind()
         await system.database.stop()
 
@@ -156,10 +170,16 @@ class Process:
         self._sink.cancel()
         await asyncio.gather(self._sink, return_exceptions=True)
 
-    def _sink_ended(self, task: asyncio.Task[None]) -> None:
+    def _run(self, name: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Starts what runs as long as the process."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(partial(self._ended, name))
+        return task
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            # Messages of devices would pile up unhandled: better that whoever supervises the process sees it.
-            log.critical("the sink failed; the process stops", exc_info=task.exception())
+            # Work would pile up undone: better that whoever supervises the process sees it.
+            log.critical("%s failed; the process stops", name, exc_info=task.exception())
             self._failed = True
             self._has_to_stop.set()
 

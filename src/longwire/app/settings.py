@@ -55,6 +55,7 @@ class Settings(BaseModel):
     token_ttl_s: int = Field(86_400, ge=60, le=31_536_000, description="how long a device's token holds")
     api_calls_per_s: float = Field(200, ge=0, description="calls of one API key a second; 0: no limit")
     api_call_burst: int = Field(400, ge=1, description="calls of one API key at once")
+    webhook_private_addresses: bool = Field(False, description="whether webhooks may go to private addresses")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     limits: Limits = Field(default_factory=Limits, description="bounds of the device port")
 

@@ -4,9 +4,8 @@ Requests are strict: no field that is not named here, no text for a number. Time
 milliseconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -23,6 +22,7 @@ from longwire.reasons import CloseCode
 V = TypeVar("V")
 
 NAME_PATTERN = r"^[A-Za-z0-9._:@-]{1,64}$"
+MAX_BAN_S = 366 * 86_400
 _MAX_SAFE_INTEGER = (1 << 53) - 1
 
 DeviceId = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -42,9 +42,9 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _one_of(enum: type[Enum]) -> Callable[[V], V]:
-    """A check that a value is one of the enum's: strict models take no enum from JSON."""
-    allowed = {member.value for member in enum}
+def _one_of(members: Iterable[Any]) -> Callable[[V], V]:
+    """A check that a value is one of these, or of an enum's: strict models take no enum from JSON."""
+    allowed = set(members)
 
     def check(value: V) -> V:
         if value not in allowed:
@@ -151,6 +151,8 @@ class DeviceAnswer(BaseModel):
     app_version: str
     registered_at: Time
     is_disabled: bool
+    banned_until: Time | None
+    """Until when its tokens do not connect; may be over."""
 
     @classmethod
     def of(cls, view: DeviceView, **more: Any) -> "DeviceAnswer":
@@ -163,6 +165,7 @@ class DeviceAnswer(BaseModel):
             app_version=device.app_version,
             registered_at=rfc3339(device.registered_at_ms),
             is_disabled=device.is_disabled,
+            banned_until=rfc3339(device.banned_until_ms) if device.banned_until_ms else None,
             **more,
         )
 
@@ -233,14 +236,21 @@ class UserRequest(_Request):
 
 
 class DisconnectRequest(_Request):
-    """With which close code (PROTOCOL §4); 4101, kicked, where none is named."""
+    """With which close code (PROTOCOL §4): by default 4101, kicked, and with a ban 4103.
 
-    code: Annotated[
-        int,
-        AfterValidator(_one_of(CloseCode)),
-        Field(json_schema_extra={"enum": [int(code) for code in CloseCode]}),
-        BeforeValidator(_whole),
-    ] = 4101
+    ``ban_s``: so long its tokens do not connect; 0 ends a ban.
+    """
+
+    code: (
+        Annotated[
+            int,
+            AfterValidator(_one_of(CloseCode)),
+            Field(json_schema_extra={"enum": [int(code) for code in CloseCode]}),
+            BeforeValidator(_whole),
+        ]
+        | None
+    ) = None
+    ban_s: Annotated[int, Field(ge=0, le=MAX_BAN_S), BeforeValidator(_whole)] | None = None
 
 
 # -- dead letters -------------------------------------------------------------------------------------------------
@@ -351,6 +361,9 @@ class ApiLimits(BaseModel):
     max_body_bytes: int
     max_batch: int
     max_tags_per_device: int
+    max_message_batch: int
+    max_upload_bytes: int
+    max_streams: int
 
 
 class LimitsAnswer(BaseModel):

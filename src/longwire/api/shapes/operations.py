@@ -1,0 +1,167 @@
+"""Operations as JSON: nodes, sums over them, the audit, and what devices sent."""
+
+import base64
+from typing import Any
+
+from msgspec.structs import asdict
+from pydantic import BaseModel, Field
+
+from longwire.api.nodes import NodeView
+from longwire.api.shapes import Time, rfc3339
+from longwire.api.shapes.pushes import LatencyAnswer, latency_answer
+from longwire.ids import prefixed
+from longwire.model import UplinkRecord
+from longwire.operations_model import AuditEntry
+
+_UNKNOWN = (None, None, None)
+
+
+class NodeStats(BaseModel):
+    """What a node holds and does; null where it does not answer. Rates come with the second look."""
+
+    connections: int | None
+    connects_per_s: float | None
+    uplink_per_s: float | None = Field(description="Messages that devices sent")
+    downlink_per_s: float | None = Field(description="Messages that were written to devices")
+    acks_per_s: float | None
+    ack_latency_ms: LatencyAnswer = Field(description="From a message's write until its acknowledgement")
+    queued_bytes: int | None = Field(description="Accepted and not committed yet")
+
+
+class NodeAnswer(NodeStats):
+    """A node that lives."""
+
+    node_id: str
+    host: str
+    port: int
+    tls_port: int | None
+    ws_url: str
+    is_draining: bool
+    max_connections: int | None
+    cpu_share: float | None = Field(description="Of one core")
+    memory_bytes: int | None
+    loop_late_ms: float | None
+    longest_pause_ms: float | None = Field(description="Of the garbage collector")
+    routed: int = Field(description="Devices that the route table says are here")
+    drift: int | None = Field(description="connections less routed; other than 0 for moments only")
+
+    @classmethod
+    def of(cls, view: NodeView, routed: int) -> "NodeAnswer":
+        info, said = view.info, _said(view)
+        return cls(
+            **node_stats(view).model_dump(),
+            node_id=info.node_id,
+            host=info.host,
+            port=info.port,
+            tls_port=info.tls_port,
+            ws_url=info.ws_url,
+            is_draining=info.is_draining,
+            max_connections=said.get("max_connections"),
+            cpu_share=said.get("cpu_share"),
+            memory_bytes=said.get("memory_bytes"),
+            loop_late_ms=said.get("loop_late_ms"),
+            longest_pause_ms=said.get("longest_pause_ms"),
+            routed=routed,
+            drift=said["connections"] - routed if said else None,
+        )
+
+
+class NodePage(BaseModel):
+    """The nodes that live, by id."""
+
+    items: list[NodeAnswer]
+    next_cursor: str | None
+
+
+class NodeShare(NodeStats):
+    """A node's part of the sums."""
+
+    node_id: str
+
+
+class SystemStats(NodeStats):
+    """Sums over the nodes that answer; of latencies, the highest."""
+
+    at: Time
+    online: int = Field(description="Devices with a session")
+    push_count_drift: int = Field(description="Counts of pushes that were found not to add up; 0, always")
+    nodes: list[NodeShare]
+
+
+class AuditAnswer(BaseModel):
+    """Who did what, on what, and how it ended."""
+
+    id: str
+    at: Time
+    caller: str = Field(description="The key's id, or the application's key")
+    action: str = Field(examples=["POST /v1/pushes/{push_id}/cancel"])
+    target: str
+    status: int
+    request_id: str
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> "AuditAnswer":
+        return cls(
+            id=f"aud_{entry.audit_no}",
+            at=rfc3339(entry.at_ms),
+            caller=entry.caller,
+            action=entry.action,
+            target=entry.target,
+            status=entry.status,
+            request_id=entry.request_id,
+        )
+
+
+class AuditPage(BaseModel):
+    """The audit, newest first."""
+
+    items: list[AuditAnswer]
+    next_cursor: str | None
+
+
+class UplinkAnswer(BaseModel):
+    """A message that a device sent to the application."""
+
+    device_id: str
+    message_id: str
+    kind: str
+    payload_b64: str
+    sent_at: Time
+    trace_id: str | None
+
+    @classmethod
+    def of(cls, record: UplinkRecord) -> "UplinkAnswer":
+        return cls(
+            device_id=record.device_id,
+            message_id=prefixed("msg", record.message_id),
+            kind=record.kind,
+            payload_b64=base64.b64encode(record.payload).decode(),
+            sent_at=rfc3339(record.sent_at_ms),
+            trace_id=record.trace[:16].hex() or None,
+        )
+
+
+class UplinkPage(BaseModel):
+    """Messages of devices, newest first. A page may hold fewer than asked for, and there is more behind it."""
+
+    items: list[UplinkAnswer]
+    next_cursor: str | None
+
+
+def node_stats(view: NodeView) -> NodeStats:
+    """What the node holds and does."""
+    said, rates = _said(view), view.rates
+    return NodeStats(
+        connections=said.get("connections"),
+        connects_per_s=rates.connects,
+        uplink_per_s=rates.uplink,
+        downlink_per_s=rates.downlink,
+        acks_per_s=rates.acks,
+        ack_latency_ms=latency_answer(said.get("ack_latency_ms", _UNKNOWN)),
+        queued_bytes=said.get("queued_bytes"),
+    )
+
+
+def _said(view: NodeView) -> dict[str, Any]:
+    """What the node says of itself; empty where it does not answer."""
+    return {} if view.report is None else asdict(view.report)
