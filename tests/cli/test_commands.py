@@ -23,7 +23,9 @@ def test_the_version_is_told(run, words) -> None:
     assert run(*words) == (0, f"longwire {__version__}\n", "")
 
 
-@pytest.mark.parametrize("group", ["keys", "devices", "device", "dead-letters", "config"])
+@pytest.mark.parametrize(
+    "group", ["keys", "devices", "pushes", "tags", "groups", "nodes", "webhooks", "device", "dead-letters", "config"]
+)
 def test_every_group_tells_its_commands(run, group: str) -> None:
     outcome = run(group, "--help")
     assert outcome.status == 0

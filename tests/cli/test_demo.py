@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from longwire.cli.demo.fleet import Member, strangers
-from longwire.cli.demo.report import Report, Row, percentiles
-from longwire.cli.demo.traffic import Traffic
+from longwire.cli.demo.report import Funnel, Report, Row, percentiles
+from longwire.cli.demo.traffic import PushArrivals, Traffic
+from longwire.cli.funnel import STATES, difference
 from longwire.client import Message
 
 NUMBER = re.compile(r"[\d,]+")
@@ -50,6 +51,17 @@ def test_a_small_demo_adds_up_and_leaves_nothing(launch, temporary: str) -> None
         "request → reply": [60] * 3,
         "in all": [642] * 3,
     }
+    funnels = {
+        name.strip(): [int(n.replace(",", "")) for n in row.split()]
+        for name, row in re.findall(r"^ (.+?) ((?: +[\d,]+){5}) ?$", said, re.MULTILINE)
+    }
+    to_tags, *others = funnels["targeted"]
+    assert others == [60] * 4
+    assert funnels["acked"][:4] == [to_tags, 60, 51, 60]
+    assert funnels["pending"] == [0, 0, 9, 0, 0]
+    assert funnels["states together"] == funnels["demo: targeted"] == funnels["targeted"]
+    assert funnels["demo: got it once"] == funnels["acked"]
+    assert 30 <= funnels["acked"][4] == 60 - funnels["canceled"][4] < 60
     assert list(Path(temporary).iterdir()) == []
 
 
@@ -128,6 +140,37 @@ def test_what_does_not_add_up_is_seen_in_the_table() -> None:
     assert "Everything adds up" not in said
     assert re.search(r"in all +4 +3 +3 .*✗", said)
     assert "512.0 KB of the node for each connected device" in said
+
+
+def counts(**states: int) -> dict[str, int]:
+    return dict.fromkeys(("targeted", *STATES), 0) | states
+
+
+def test_a_push_that_does_not_add_up_is_seen_beside_those_that_do() -> None:
+    report = Report(3)
+    report.funnels.append(Funnel("to all", counts(targeted=3, acked=3), 3, 3, [0.1, 0.2, 0.3]))
+    report.funnels.append(Funnel("to tags", counts(targeted=3, acked=2), 3, 2, fault="its states miss 1"))
+    out = StringIO()
+    report.show(Console(file=out, width=80))
+    said = out.getvalue()
+    assert re.search(r"acked +3 +2", said)
+    assert "✗ push to tags: its states miss 1" in said
+    assert "It does not add up." in said
+
+
+def test_a_push_is_counted_by_device_and_who_was_not_meant_is_astray() -> None:
+    arrivals = PushArrivals("demo.push", ["a", "b"])
+    for name in ("a", "a", "c"):
+        arrivals.received(Member(name, "tcp"), message(1))
+    assert (dict(arrivals.copies), arrivals.once, arrivals.repeated, arrivals.astray) == ({"a": 2}, 0, 1, 1)
+
+
+def test_the_difference_of_a_funnel_is_what_its_states_miss() -> None:
+    assert (
+        difference(counts(targeted=7, acked=1, expired=1, failed=1, collapsed=1, canceled=1, withdrawn=1, pending=1))
+        == 0
+    )
+    assert difference(counts(targeted=3, acked=1, pending=1)) == 1
 
 
 def test_the_table_fits_a_terminal_of_eighty_columns() -> None:

@@ -1,16 +1,21 @@
 """A whole process of Longwire in the test's loop, reached through its public doors only."""
 
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from longwire.accounts.api_keys import Scope
 from longwire.app.run import Process
 from longwire.app.settings import load
 from longwire.application import Longwire
 from longwire.client import Device
+from longwire.testing.process import NodeProcess
 
 
 class Running(NamedTuple):
@@ -48,3 +53,13 @@ async def start(tmp_path) -> AsyncIterator[Callable[..., object]]:
     for one in running:
         await one.api.aclose()
         await one.process.stop()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[NodeProcess]:
+    """``longwire dev`` in a process of its own, which must stop well."""
+    node = NodeProcess(tmp_path / "data")
+    node.start()
+    yield node
+    if node.is_alive:
+        assert node.stop() == 0, node.log.read_text(errors="replace")

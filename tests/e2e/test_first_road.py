@@ -74,8 +74,10 @@ async def test_all_devices_of_a_user_get_a_message_but_the_one_that_sent_it(star
         assert (await tablet.receive(timeout_s=10)).payload == b"yours"
         with pytest.raises(UnknownTarget):
             await desk.send("user:nobody", b"", "note")
+        with pytest.raises(UnknownTarget):
+            await desk.send("group:nobody", b"", "note")
         with pytest.raises(Unsupported):
-            await desk.send("group:all", b"", "note")
+            await desk.send("topic:all", b"", "note")
 
 
 async def test_a_revoked_device_is_closed_with_4102_and_stays_away(start, transport) -> None:

@@ -1,9 +1,12 @@
 """Nodes that are killed, filled up and flooded: each in a process of its own."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from longwire.testing.process import NodeProcess
 

@@ -13,7 +13,7 @@ import typer
 
 from longwire.cli import credentials
 from longwire.cli.options import DEFAULT_DATA, CredentialsFolder, Json, Url
-from longwire.cli.text import Failure, note, one_line, payload_line
+from longwire.cli.text import Failure, bytes_of, note, one_line, payload_line
 
 if TYPE_CHECKING:
     from longwire.client import Device, Message, State
@@ -106,7 +106,7 @@ def send(
     """Send a message as a device and print what SENT says."""
     device = _device(device_id, transport, credentials_file, token, state, url, data)
     target = "" if to == "application" else to
-    _run(_send(device, target, _bytes(payload), kind, ttl_s, timeout))
+    _run(_send(device, target, bytes_of(payload), kind, ttl_s, timeout))
 
 
 @app.command()
@@ -124,7 +124,7 @@ def request(
 ) -> None:
     """Call a method of the application as a device and print the reply."""
     device = _device(device_id, transport, credentials_file, token, state, url, data)
-    _run(_request(device, method, _bytes(payload), timeout))
+    _run(_request(device, method, bytes_of(payload), timeout))
 
 
 def _device(
@@ -294,7 +294,3 @@ def _print_message(message: "Message", as_json: bool) -> None:
         typer.secho(f"{one_line(sender)}  {one_line(message.kind)}  ", fg="cyan" if is_seen else None, nl=False)
         typer.echo(payload_line(message.payload))
     sys.stdout.flush()
-
-
-def _bytes(payload: str) -> bytes:
-    return sys.stdin.buffer.read() if payload == "-" else payload.encode("utf-8", "surrogateescape")

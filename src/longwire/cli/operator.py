@@ -1,14 +1,18 @@
 """The operator's door of the HTTP API, as the commands call it: where it is, with which key, and what went wrong."""
 
+import functools
+import inspect
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate
 
 import typer
 
 from longwire.cli import credentials
+from longwire.cli.options import DEFAULT_DATA, ApiKey, CredentialsFolder, Url
 from longwire.cli.text import Failure
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ DEFAULT_URL = "http://127.0.0.1:7380"
 _TIMEOUT_S = 60.0
 _PATIENT_TRIES = 20
 _MAX_WAIT_S = 5.0
+_PAGE = 500
 
 Answer = dict[str, Any]
 
@@ -30,42 +35,94 @@ class Api:
         self._url = url
 
     def get(self, path: str, **params: object) -> Answer:
-        return self.call("GET", path, params={name: value for name, value in params.items() if value is not None})
+        return self.call("GET", path, params=params)
 
-    def post(self, path: str, body: object = None) -> Answer:
-        return self.call("POST", path, body)
+    def post(self, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        return self.call("POST", path, body, headers=headers)
+
+    def put(self, path: str, body: object) -> Answer:
+        return self.call("PUT", path, body)
+
+    def patch(self, path: str, body: object) -> Answer:
+        return self.call("PATCH", path, body)
 
     def delete(self, path: str) -> Answer:
         return self.call("DELETE", path)
 
-    def pages(self, path: str, most: int) -> Iterator[Answer]:
-        """The items of a list, newest first, at most ``most``."""
+    def upload(self, path: str, content: bytes, content_type: str) -> Answer:
+        """Posts a file as it is."""
+        return self.call("POST", path, headers={"Content-Type": content_type}, content=content)
+
+    def pages(self, path: str, most: int | None = None, **params: object) -> Iterator[Answer]:
+        """The items of a list in its order, newest first where it has times; at most ``most``, None: all."""
+        left = most if most is not None else 1 << 62
         cursor: str | None = None
-        while most > 0:
-            page = self.get(path, limit=min(most, 500), cursor=cursor)
+        while left > 0:
+            page = self.get(path, limit=min(left, _PAGE), cursor=cursor, **params)
             yield from page["items"]
-            most -= len(page["items"])
+            left -= len(page["items"])
             cursor = page["next_cursor"]
             if cursor is None:
                 return
 
-    def call(self, method: str, path: str, body: object = None, params: Mapping[str, Any] | None = None) -> Answer:
+    def events(self, path: str, silence_s: float) -> Iterator[tuple[str, Answer]]:
+        """Server-sent events as (name, data), to the end of the stream or until nothing came for ``silence_s``."""
+        import httpx
+
+        timeout = httpx.Timeout(_TIMEOUT_S, read=silence_s)
+        headers = {"Accept": "text/event-stream"}
+        with self._reaching(), self._client.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+                self._read(answer)
+            name, data = "", ""
+            try:
+                for line in answer.iter_lines():
+                    if line.startswith("event:"):
+                        name = line.removeprefix("event:").strip()
+                    elif line.startswith("data:"):
+                        data += line.removeprefix("data:")
+                    elif not line and data:
+                        yield name, json.loads(data)
+                        name, data = "", ""
+            except httpx.ReadTimeout:
+                return
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
         """The answer's object, {} where it has no body. A key that calls too often waits as it is told."""
         import httpx
 
+        given = {name: value for name, value in (params or {}).items() if value is not None}
         for attempt in range(_PATIENT_TRIES):
-            try:
-                answer = self._client.request(method, path, json=body, params=params)
-            except httpx.ConnectError as error:
-                raise Failure(f"no Longwire answers at {self._url} ({error}); start one with `longwire dev`") from None
-            except httpx.TimeoutException:
-                raise Failure(f"{self._url} gave no answer within {_TIMEOUT_S:g} s") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise Failure(f"{self._url}: {error or type(error).__name__}") from None
+            with self._reaching():
+                answer = self._client.request(method, path, json=body, params=given, headers=headers, content=content)
             if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or attempt == _PATIENT_TRIES - 1:
                 break
             time.sleep(_wait_s(answer))
         return self._read(answer)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What may happen on the way there, as Failure."""
+        import httpx
+
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise Failure(f"no Longwire answers at {self._url} ({error}); start one with `longwire dev`") from None
+        except httpx.TimeoutException:
+            raise Failure(f"{self._url} gave no answer within {_TIMEOUT_S:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Failure(f"{self._url}: {error or type(error).__name__}") from None
 
     def _read(self, answer: "httpx.Response") -> Answer:
         try:
@@ -106,6 +163,30 @@ def connect(url: str | None, api_key: str | None, folder: Path) -> Iterator[Api]
         yield Api(client, wanted)
 
 
+def calls_api(command: Callable[Concatenate[Api, ...], None]) -> Callable[..., None]:
+    """A command whose first parameter is the API: --url, --api-key and --data, which say where it is, join its own."""
+    signature = inspect.signature(command, eval_str=True)
+    _, *own = signature.parameters.values()
+    reach = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, default, annotation in (
+            ("url", None, Url),
+            ("api_key", None, ApiKey),
+            ("data", DEFAULT_DATA, CredentialsFolder),
+        )
+    ]
+
+    @functools.wraps(command)
+    def call(*, url: str | None, api_key: str | None, data: Path, **options: object) -> None:
+        with connect(url, api_key, data) as api:
+            command(api, **options)
+
+    shown = signature.replace(parameters=[*own, *reach])
+    call.__signature__ = shown  # type: ignore[attr-defined]
+    call.__annotations__ = {name: parameter.annotation for name, parameter in shown.parameters.items()}
+    return call
+
+
 def _told(status: int, problem: Answer) -> str:
     code, detail = problem["code"], problem.get("detail", "")
     errors = [f"{e.get('pointer', '')}: {e.get('detail', '')}" for e in problem.get("errors", ())]
@@ -134,8 +215,6 @@ def _wait_s(answer: "httpx.Response") -> float:
 
 def print_json(value: object) -> None:
     """JSON for programs: on standard output, whole."""
-    import json
-
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -1,7 +1,8 @@
 """Options that several commands share, and the settings that they make."""
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -185,6 +186,23 @@ CredentialsFolder = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Most = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+DeviceId = Annotated[str, typer.Argument(metavar="DEVICE_ID", show_default=False)]
+
+
+def listed(texts: Iterable[str] | None) -> list[str]:
+    """What an option that may be repeated, and whose values may stand in one with commas, was given."""
+    return [part for text in texts or () for part in text.replace(",", " ").split()]
+
+
+def named(words: Iterable[str], what: str) -> list[str]:
+    """The names that arguments give, or with the one argument ``-`` the lines of standard input. Raises Failure."""
+    names = list(words)
+    if names == ["-"]:
+        names = sys.stdin.read().split()
+    if not names:
+        raise Failure(f"no {what} is named", WRONG_SETTING)
+    return names
 
 
 def load_settings(

@@ -6,8 +6,21 @@ from typing import Annotated
 import typer
 
 from longwire import __version__
-from longwire.cli import configuration, dead_letters, device, devices, keys, serving
+from longwire.cli import (
+    configuration,
+    dead_letters,
+    device,
+    devices,
+    groups,
+    keys,
+    nodes,
+    pushes,
+    serving,
+    tags,
+    webhooks,
+)
 from longwire.cli.demo.command import demo
+from longwire.cli.push import push
 
 app = typer.Typer(
     help="A push system for millions of long-lived connections.",
@@ -36,11 +49,21 @@ def _root(
 app.command()(serving.dev)
 app.command()(serving.serve)
 app.command()(demo)
-app.add_typer(keys.app, name="keys")
-app.add_typer(devices.app, name="devices")
-app.add_typer(device.app, name="device")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(configuration.app, name="config")
+app.command()(push)
+_GROUPS = {
+    "pushes": pushes,
+    "devices": devices,
+    "tags": tags,
+    "groups": groups,
+    "nodes": nodes,
+    "webhooks": webhooks,
+    "dead-letters": dead_letters,
+    "keys": keys,
+    "device": device,
+    "config": configuration,
+}
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group.app, name=_name)
 
 
 @app.command()
@@ -55,6 +78,6 @@ def _unwrap(text: str | None) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-for _tree in (app, keys.app, devices.app, device.app, dead_letters.app, configuration.app):
+for _tree in (app, *(group.app for group in _GROUPS.values())):
     for _info in _tree.registered_commands:
         _info.help = _unwrap(_info.callback.__doc__ if _info.callback is not None else None)

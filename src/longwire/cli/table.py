@@ -1,11 +1,35 @@
 """Lists as tables: for eyes on a terminal, one line an item with tabs where a program reads."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import typer
 
+from longwire.cli.operator import Answer, print_json
 from longwire.cli.text import one_line
+
+
+def show_items(
+    items: Iterable[Answer],
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Answer], Sequence[str]],
+    empty: str,
+) -> None:
+    """Prints items of the API: as the API gives them, or as rows of a table."""
+    found = list(items)
+    if as_json:
+        print_json(found)
+    else:
+        show(columns, map(row, found), empty)
+
+
+def show_item(item: Answer, as_json: bool, facts: Callable[[Answer], Iterable[tuple[str, str]]]) -> None:
+    """Prints a thing of the API: as the API gives it, or its facts, one a line."""
+    if as_json:
+        print_json(item)
+    else:
+        show_facts(facts(item))
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
@@ -36,6 +60,13 @@ def show_facts(facts: Iterable[tuple[str, str]]) -> None:
     for name, value in facts:
         typer.secho(f"{name:<14} ", dim=sys.stdout.isatty(), nl=False)
         typer.echo(one_line(value))
+
+
+def number(value: float | None) -> str:
+    """A count as eyes read it on a terminal, bare for programs; "" for none."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if sys.stdout.isatty() else f"{value:.0f}"
 
 
 def moment(text: str | None) -> str:

@@ -1,6 +1,9 @@
 """Words to people: escaped, so that nothing from outside moves the terminal, and on the right stream."""
 
+import base64
+import json
 import sys
+from typing import Any
 
 import typer
 
@@ -39,6 +42,19 @@ def payload_line(payload: bytes) -> str:
         return one_line(payload.decode())
     except UnicodeDecodeError:
         return repr(payload)
+
+
+def payload_of(item: dict[str, Any]) -> str:
+    """The payload of a thing of the API as one line: a JSON value, or bytes in ``payload_b64``."""
+    if item.get("payload_b64") is not None:
+        return payload_line(base64.b64decode(item["payload_b64"]))
+    payload = item.get("payload")
+    return "" if payload is None else one_line(json.dumps(payload, ensure_ascii=False))
+
+
+def bytes_of(payload: str) -> bytes:
+    """An argument as bytes; ``-`` reads standard input."""
+    return sys.stdin.buffer.read() if payload == "-" else payload.encode("utf-8", "surrogateescape")
 
 
 def masked(secret: str) -> str:

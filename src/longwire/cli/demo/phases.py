@@ -5,15 +5,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from longwire.cli.demo.application import Answer, fahrenheit
 from longwire.cli.demo.fleet import HTTP_WIDTH, Fleet, Member, spread, strangers
 from longwire.cli.demo.node import Node
+from longwire.cli.demo.pushes import Pushes
 from longwire.cli.demo.report import Bar, Report, Row, Screen
-from longwire.cli.demo.traffic import Traffic
+from longwire.cli.demo.traffic import WITHIN_S, Arrivals, Traffic, watch
 from longwire.client import ClientError, Message
 
 T = TypeVar("T")
@@ -24,8 +25,6 @@ _EACH_GETS = 4
 """Messages that wait for a device that is away."""
 _PACE_PER_S = 500
 _REQUESTS_WIDTH = 32
-_WITHIN_S = 20.0
-_LOOK_EVERY_S = 0.1
 
 ANSWER = "demo.answer"
 READING = "demo.reading"
@@ -39,7 +38,8 @@ class Demo:
         self._node = node
         self._screen = screen
         self._chance = random.Random(seed)  # noqa: S311 - who writes to whom
-        self._kinds: dict[str, Traffic] = {}
+        self._kinds: dict[str, Arrivals[Any]] = {}
+        self._readings_sent = Traffic(READING, 0)
         self._wrong_answers = 0
         self.fleet = Fleet(count, node.credentials, self._received)
 
@@ -56,6 +56,7 @@ class Demo:
         self._rule()
         await self._readings()
         await self._requests()
+        await Pushes(self.fleet, self._node.credentials, self._screen, self.report, self._chance, self._kinds).run()
         self.report.node_bytes = (at_start, connected, self._node.memory_bytes())
 
     # Steps
@@ -84,7 +85,7 @@ class Demo:
         traffic = self._traffic("demo.paced", len(members))
         pace = min(_PACE_PER_S, len(members))
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(traffic, "one to one, at a steady pace"))
+            watching = group.create_task(watch(self._screen, traffic, "one to one, at a steady pace"))
             began = time.perf_counter()
             for at, member in enumerate(members):
                 await asyncio.sleep(max(0.0, began + at / pace - time.perf_counter()))
@@ -106,16 +107,16 @@ class Demo:
         cut = 0
         a_third = traffic.confirms(traffic.expected // 3)
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(traffic, "one to one, at full speed, while lines are cut"))
+            watching = group.create_task(watch(self._screen, traffic, "one to one, at full speed, while lines are cut"))
             for member in members:
                 group.create_task(send_all(member))
             with suppress(TimeoutError):
-                async with asyncio.timeout(_WITHIN_S):
+                async with asyncio.timeout(WITHIN_S):
                     await a_third.wait()
             cut = self.fleet.cut(max(1, len(members) // 10), self._chance)
             await watching
         with suppress(TimeoutError, ClientError):
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(WITHIN_S):
                 await self.fleet.settled()
         losses = sum(len(member.losses) for member in members)
         returns = sum(len(member.returns) for member in members)
@@ -143,7 +144,7 @@ class Demo:
         too_early = len(traffic.copies)
         traffic.began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(traffic, "they come back and get what waited"))
+            watching = group.create_task(watch(self._screen, traffic, "they come back and get what waited"))
             group.create_task(spread(gone, self.fleet.bring_back))
             await watching
         missed = sum(member.device.missed for member in gone)
@@ -157,9 +158,9 @@ class Demo:
     async def _readings(self) -> None:
         """Every device writes to the application, which answers."""
         members = self.fleet.members
-        traffic = self._traffic(READING, len(members))
+        traffic = self._readings_sent = self._traffic(READING, len(members))
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(traffic, "the application answers"))
+            watching = group.create_task(watch(self._screen, traffic, "the application answers"))
             for at, member in enumerate(members):
                 celsius = at % 40
                 group.create_task(traffic.send(member, "", {"celsius": celsius}, receiver=member.device_id))
@@ -198,25 +199,13 @@ class Demo:
             answer = message.decode(Answer)
             index = int(member.device_id.rpartition("-")[2]) - 1
             self._wrong_answers += answer.fahrenheit != fahrenheit(index % 40)
-            self._kinds[READING].arrived(member, bytes.fromhex(answer.to))
+            self._readings_sent.arrived(member, bytes.fromhex(answer.to))
         else:
             self._kinds[message.kind].received(member, message)
 
     def _traffic(self, kind: str, expected: int) -> Traffic:
         traffic = self._kinds[kind] = Traffic(kind, expected)
         return traffic
-
-    async def _watch(self, traffic: Traffic, name: str) -> None:
-        """Moves the bar until everything has arrived, or for as long as that may take after the last arrival."""
-        with self._screen.bar(name, traffic.expected) as bar:
-            waiting = asyncio.ensure_future(traffic.completed(_WITHIN_S))
-            try:
-                while not waiting.done():
-                    bar.at(len(traffic.copies))
-                    await asyncio.wait((waiting,), timeout=_LOOK_EVERY_S)
-                bar.at(len(traffic.copies))
-            finally:
-                waiting.cancel()
 
     async def _ask_account(self, member: Member) -> int:
         try:

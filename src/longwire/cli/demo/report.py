@@ -1,18 +1,20 @@
 """What the demo says: bars while it works, one table at the end."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from statistics import quantiles
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from longwire.cli.funnel import STATES
 
 _ROOMY = 90
 """Columns of a terminal from which on the table has more air."""
@@ -32,12 +34,29 @@ class Row:
     """None: nothing to judge; "": it adds up; else why it does not."""
 
 
+@dataclass(frozen=True)
+class Funnel:
+    """What the API says of a push, beside what the demo counted itself."""
+
+    name: str
+    stats: Mapping[str, Any]
+    targeted: int
+    """Devices that the demo meant."""
+    received: int
+    """Applications that got it, each once."""
+    latencies_s: Sequence[float] = ()
+    """From POST to the application, or where it was away from when it began to connect."""
+    fault: str = ""
+    """Why this does not add up; "" where it does."""
+
+
 @dataclass
 class Report:
     """Everything that was counted and measured."""
 
     devices: int
     rows: list[Row] = field(default_factory=list)
+    funnels: list[Funnel] = field(default_factory=list)
     node_bytes: tuple[int, int, int] = (0, 0, 0)
     """What the node held: when it was ready, with everyone connected, and at the end."""
     took_s: float = 0.0
@@ -45,7 +64,8 @@ class Report:
 
     @property
     def faults(self) -> list[str]:
-        return [f"{row.name}: {row.fault}" for row in self.rows if row.fault]
+        judged = [(row.name, row.fault) for row in self.rows] + [(f"push {f.name}", f.fault) for f in self.funnels]
+        return [f"{name}: {fault}" for name, fault in judged if fault]
 
     def show(self, console: Console) -> None:
         """The final screen."""
@@ -73,11 +93,13 @@ class Report:
             sum(row.asked or 0 for row in counted),
             sum(row.confirmed or 0 for row in counted),
             sum(row.once or 0 for row in counted),
-            fault="; ".join(self.faults),
+            fault="; ".join(row.fault for row in self.rows if row.fault),
         )
         table.add_row(*_cells(total), style="bold")
         console.print()
         console.print(table)
+        if self.funnels:
+            console.print(_funnels(self.funnels))
         for name, value in self._facts():
             console.print(Text.assemble((f"{name:<8}", "dim"), value), soft_wrap=True)
         console.print()
@@ -86,7 +108,10 @@ class Report:
         if self.faults:
             console.print(Text("It does not add up.", style="bold red"))
         else:
-            console.print(Text("Everything adds up: sent = confirmed = received exactly once.", style="bold green"))
+            said = "Everything adds up: sent = confirmed = received exactly once"
+            if self.funnels:
+                said += ", and each push's states = its targets"
+            console.print(Text(f"{said}.", style="bold green"), soft_wrap=True)
         console.print()
 
     def _facts(self) -> Iterator[tuple[str, str]]:
@@ -95,6 +120,37 @@ class Report:
         yield "memory", f"{each:.1f} KB of the node for each connected device (what it had free is used first)"
         yield "", f"{_mb(start)} MB at its start, {_mb(connected)} with everyone connected, {_mb(end)} at the end"
         yield "time", f"{self.took_s:.1f} s{self.stop}"
+
+
+def _funnels(funnels: Sequence[Funnel]) -> Table:
+    """A column a push: its states, what they add up to, and what the demo counted."""
+    table = Table(
+        box=box.HORIZONTALS,
+        title="Pushes: what became of each device",
+        title_style="bold",
+        border_style="dim",
+        header_style="dim",
+        padding=0,
+    )
+    table.add_column("", no_wrap=True)
+    for funnel in funnels:
+        table.add_column(funnel.name, justify="right", no_wrap=True)
+
+    def add(name: str, values: Iterable[object], style: str = "") -> None:
+        table.add_row(name, *(value if isinstance(value, Text) else f"{value:,}" for value in values), style=style)
+
+    add("targeted", (f.stats["targeted"] for f in funnels), "bold")
+    for state in STATES:
+        add(f"  {state}", (f.stats[state] for f in funnels))
+    add("states together", (sum(f.stats[state] for state in STATES) for f in funnels), "bold")
+    table.add_section()
+    add("demo: targeted", (f.targeted for f in funnels))
+    add("demo: got it once", (f.received for f in funnels))
+    for at, name in enumerate(("p50", "p95", "p99")):
+        times = [percentiles(f.latencies_s)[at] if len(f.latencies_s) > 1 else None for f in funnels]
+        add(f"until the app, {name} ms", (Text("" if value is None else _ms(value)) for value in times), "dim")
+    add("", (Text("✗", style="bold red") if f.fault else Text("✓", style="green") for f in funnels))
+    return table
 
 
 def _cells(row: Row) -> list[Text]:
