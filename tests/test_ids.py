@@ -107,3 +107,9 @@ def test_a_secret_is_43_url_safe_characters_and_never_the_same() -> None:
     made = {ids.new_secret() for _ in range(100)}
     assert len(made) == 100
     assert {len(secret) for secret in made} == {43}
+
+
+def test_many_ids_at_once_rise_too() -> None:
+    made = [ids.new_message_id(), *ids.new_message_ids(5_000), ids.new_message_id()]
+    assert made == sorted(set(made))
+    assert ids.new_message_ids(0) == []
