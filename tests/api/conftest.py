@@ -93,6 +93,12 @@ class RecordingLink:
             return Sent(status)
         return Sent(status, here, away, here if wait_ack_s and self.is_acking else ())
 
+    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        return list(await asyncio.gather(*map(self.send, envelopes)))
+
+    def number_of(self, device_id: str) -> int | None:
+        return None
+
     async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
         return Broadcasted(BitMap(order.receivers & BitMap(self.online)))
 

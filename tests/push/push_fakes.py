@@ -102,6 +102,12 @@ class Nodes:
         away = tuple(no for no in envelope.receivers if no not in online)
         return Sent(Status.OK, online, away, tuple(no for no in online if no in self.acking))
 
+    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        return [await self.send(envelope) for envelope in envelopes]
+
+    def number_of(self, device_id: str) -> int | None:
+        return None
+
     async def sessions(self, device_nos: Sequence[int]) -> list[SessionView | None]:
         routes = await self.routes.find(device_nos)
         now_ms = self.clock.now_ms()

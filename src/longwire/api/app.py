@@ -32,7 +32,8 @@ from longwire.api import (
     pages,
     problems,
 )
-from longwire.api.doors import Guard, large_paths
+from longwire.api.direct import Direct, ErrorHandler
+from longwire.api.doors import Guard, large_paths, plain_handlers
 from longwire.api.idempotency import Idempotency
 from longwire.api.problems import Problem
 from longwire.api.services import Readiness, Services
@@ -86,20 +87,24 @@ def create_internal_api(readiness: Readiness) -> FastAPI:
 def _assemble(
     routes: Sequence[BaseRoute], readiness: Readiness, max_body_bytes: int, large: Mapping[str, int]
 ) -> FastAPI:
+    errors: dict[int | type[Exception], ErrorHandler] = {
+        Problem: problems.on_problem,
+        Refused: problems.on_refused,
+        StoreUnavailable: problems.on_store_unavailable,
+        RequestValidationError: problems.on_invalid,
+        HTTPException: problems.on_http,
+    }
     app = FastAPI(
         routes=list(routes),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(Shell, max_body_bytes=max_body_bytes, large=large)],
-        exception_handlers={
-            Problem: problems.on_problem,
-            Refused: problems.on_refused,
-            StoreUnavailable: problems.on_store_unavailable,
-            RequestValidationError: problems.on_invalid,
-            HTTPException: problems.on_http,
-        },
+        middleware=[
+            Middleware(Shell, max_body_bytes=max_body_bytes, large=large),
+            Middleware(Direct, handlers=plain_handlers(routes), errors=errors),
+        ],
+        exception_handlers=errors,
     )
     app.state.readiness = readiness
     return app

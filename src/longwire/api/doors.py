@@ -219,6 +219,16 @@ def large_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
     )
 
 
+def plain_handlers(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], Callable[[Request], Any]]:
+    """By method and path, the routes that are called without the framework (direct.py)."""
+    return {
+        (method, route.path): route.get_route_handler()
+        for route in routes
+        if isinstance(route, PlainRoute)
+        for method in route.methods or ()
+    }
+
+
 def is_write(route: APIRoute) -> bool:
     """Whether the route changes something on an operator's word: not where it only reads by POST."""
     extra = route.openapi_extra or {}

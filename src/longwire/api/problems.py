@@ -211,7 +211,7 @@ async def on_invalid(request: Request, error: Exception) -> Response:
         FieldError(
             pointer_to(item["loc"]),
             Code.UNKNOWN_FIELD if item["type"] == "extra_forbidden" else Code.INVALID_PARAMETER,
-            str(item["msg"]),
+            str(item["msg"]).removeprefix("Value error, "),
         )
         for item in error.errors()
     ]

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pyroaring import BitMap
 
@@ -312,13 +313,10 @@ class Node:
 
     async def send(self, envelope: Envelope, wait_ack_s: float = 0.0) -> Sent:
         """Commits a message of the application and delivers it to the receivers that are here."""
-        receivers = envelope.receivers
-        if envelope.expires_at_ms <= envelope.sent_at_ms:  # a TTL of 0
-            return Sent(*self._sending.for_now(APPLICATION_NO, push_of(envelope), receivers, envelope.trace))
-        if self._sending.is_overloaded:
-            return Sent(Status.OVERLOADED)
-        online = envelope.online = tuple(no for no in receivers if self.hub.find(no) is not None)
-        acks = Acks(receivers) if wait_ack_s > 0 else None
+        refused = self._send_now(envelope)
+        if refused is not None:
+            return refused
+        acks = Acks(envelope.receivers) if wait_ack_s > 0 else None
         outcome: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
 
         def committed(envelope: Envelope, result: Committed) -> None:
@@ -331,16 +329,48 @@ class Node:
         self._engines.messages.commit(envelope, committed)
         try:
             result = await outcome
-            if result.status is not Status.OK:
-                return Sent(result.status)
-            if acks is not None:
+            if acks is not None and result.status is Status.OK:
                 await asyncio.wait([acks.done], timeout=wait_ack_s)
         finally:
             if acks is not None:
                 self._delivery.forget(acks)
-        here = set(online)
-        absent = tuple(no for no in receivers if no not in here)
-        return Sent(Status.OK, online, absent, () if acks is None else tuple(acks.acked_by))
+        return _sent(envelope, result.status, () if acks is None else tuple(acks.acked_by))
+
+    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        """As ``send``; one future for all of them, for a task and a future each cost as much as the message."""
+        sent = [self._send_now(envelope) for envelope in envelopes]
+        left = sent.count(None)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def committed(at: int, envelope: Envelope, result: Committed) -> None:
+            nonlocal left
+            self._sending.deliver(envelope, result)
+            sent[at] = _sent(envelope, result.status)
+            left -= 1
+            if not left and not done.done():
+                done.set_result(None)
+
+        for at, envelope in enumerate(envelopes):
+            if sent[at] is None:
+                self._engines.messages.commit(envelope, partial(committed, at))
+        if left:
+            await done
+        return [one for one in sent if one is not None]
+
+    def _send_now(self, envelope: Envelope) -> Sent | None:
+        """Sends what is not stored, refuses what is too much; None for what is to be committed."""
+        receivers = envelope.receivers
+        if envelope.expires_at_ms <= envelope.sent_at_ms:  # a TTL of 0
+            return Sent(*self._sending.for_now(APPLICATION_NO, push_of(envelope), receivers, envelope.trace))
+        if self._sending.is_overloaded:
+            return Sent(Status.OVERLOADED)
+        envelope.online = tuple(no for no in receivers if self.hub.find(no) is not None)
+        return None
+
+    def number_of(self, device_id: str) -> int | None:
+        """The number of a device whose session is here."""
+        session = self.hub.find_by_id(device_id)
+        return None if session is None else session.device_no
 
     async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
         """Writes a push to those of the receivers that are here."""
@@ -392,3 +422,11 @@ class Node:
             last_seen_ms=max(session.since_ms, self._clock.now_ms() - int(silent_ms)),
             transport=transport_of(session),
         )
+
+
+def _sent(envelope: Envelope, status: Status, acked_by: tuple[int, ...] = ()) -> Sent:
+    """What became of a message that was given to the store."""
+    if status is not Status.OK:
+        return Sent(status)
+    online = envelope.online
+    return Sent(status, online, tuple(no for no in envelope.receivers if no not in online), acked_by)

@@ -43,6 +43,14 @@ class Link(Protocol):
         ``wait_ack_s`` once every receiver acknowledged it, or that time is over."""
         ...
 
+    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        """As ``send``, each with its own outcome, in as few commits as come; nobody waits for acknowledgements."""
+        ...
+
+    def number_of(self, device_id: str) -> int | None:
+        """The number of a device with a session, where that is known without waiting; None says nothing."""
+        ...
+
     async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
         """Has a node write a push to those of the receivers that are there.
 

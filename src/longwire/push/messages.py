@@ -143,13 +143,21 @@ class Messages:
         except StoreUnavailable as error:
             away = (Status.NOT_DURABLE, str(error))
             return [Sent(one.message_id, *(fault or away)) for one, fault in zip(wanted, faults, strict=True)]
-        outcomes = await asyncio.gather(
-            *(
-                self._deliver(one, targets[one.to]) if fault is None else _refused(one, fault)
-                for one, fault in zip(wanted, faults, strict=True)
-            )
-        )
-        return await self._named([(one, *outcome) for one, outcome in zip(wanted, outcomes, strict=True)])
+        outcomes: list[_Outcome | None] = [None] * len(wanted)
+        to_devices: list[tuple[int, Envelope]] = []
+        for at, (one, fault) in enumerate(zip(wanted, faults, strict=True)):
+            if fault is not None:
+                outcomes[at] = _refused(one, fault)
+                continue
+            target = targets[one.to]
+            if target is not None and target.members is None:
+                to_devices.append((at, self._envelope(one, target)))
+            else:
+                outcomes[at] = await self._deliver(one, target)
+        told = await self._link.send_many([envelope for _, envelope in to_devices])
+        for (at, envelope), outcome in zip(to_devices, told, strict=True):
+            outcomes[at] = Sent(envelope.message_id, outcome.status), outcome
+        return await self._named([(one, *outcome) for one, outcome in zip(wanted, outcomes, strict=True) if outcome])
 
     async def status(self, wanted: Wanted) -> Status:
         """Sends one message for a caller who does not ask to whom. Raises StoreUnavailable."""
@@ -158,37 +166,37 @@ class Messages:
     async def _send(self, wanted: Wanted, wait_ack_s: float) -> _Outcome:
         fault = self._fault(wanted)
         if fault is not None:
-            return await _refused(wanted, fault)
+            return _refused(wanted, fault)
         return await self._deliver(wanted, (await self._look_up([wanted.to]))[wanted.to], wait_ack_s)
 
     async def _deliver(self, wanted: Wanted, target: _Target | None, wait_ack_s: float = 0.0) -> _Outcome:
         """Sends to a target that was looked up; never raises StoreUnavailable."""
         if target is None:
             scheme, _, name = wanted.to.partition(":")
-            return await _refused(wanted, (Status.UNKNOWN_TARGET, f"there is no {scheme} {name}"))
+            return _refused(wanted, (Status.UNKNOWN_TARGET, f"there is no {scheme} {name}"))
         if target.members is not None:
             return await self._push(wanted, target.members), None
-        now_ms = self._clock.now_ms()
-        outcome = await self._link.send(
-            Envelope(
-                APPLICATION_NO,
-                "",
-                wanted.message_id,
-                "" if wanted.to.startswith("device:") else wanted.to,
-                wanted.kind,
-                wanted.payload,
-                wanted.collapse_key,
-                now_ms,
-                now_ms + self._ttl_s(wanted) * 1000,
-                target.receivers,
-                trace=wanted.trace,
-            ),
-            wait_ack_s,
-        )
+        outcome = await self._link.send(self._envelope(wanted, target), wait_ack_s)
         is_acked = None
         if wait_ack_s > 0 and outcome.status is Status.OK:
             is_acked = set(outcome.acked_by).issuperset(target.receivers)
         return Sent(wanted.message_id, outcome.status, is_acked=is_acked), outcome
+
+    def _envelope(self, wanted: Wanted, target: _Target) -> Envelope:
+        now_ms = self._clock.now_ms()
+        return Envelope(
+            APPLICATION_NO,
+            "",
+            wanted.message_id,
+            "" if wanted.to.startswith("device:") else wanted.to,
+            wanted.kind,
+            wanted.payload,
+            wanted.collapse_key,
+            now_ms,
+            now_ms + self._ttl_s(wanted) * 1000,
+            target.receivers,
+            trace=wanted.trace,
+        )
 
     async def _push(self, wanted: Wanted, members: BitMap) -> Sent:
         """A message to a large group, stored once; its id is the push's, so that a repeat is known."""
@@ -243,10 +251,14 @@ class Messages:
     async def _look_up(self, wanted: Sequence[str]) -> dict[str, _Target | None]:
         """Whom each ``to`` means, None where it means nothing. Raises StoreUnavailable."""
         names: dict[str, list[str]] = {"device": [], "user": [], "group": []}
+        found: dict[str, _Target | None] = {}
         for to in wanted:
             scheme, _, name = to.partition(":")
-            names[scheme].append(name)
-        found: dict[str, _Target | None] = {}
+            here = self._link.number_of(name) if scheme == "device" else None
+            if here is None:
+                names[scheme].append(name)
+            else:
+                found[to] = _Target((here,))
         for name, number in await self._numbers.find(names["device"]):
             found[f"device:{name}"] = None if number is None else _Target((number,))
         for name, devices in await self._users.find(names["user"]):
@@ -289,7 +301,7 @@ def _with_names(sent: Sent, outcome: link_port.Sent, names: dict[int, str]) -> S
     )
 
 
-async def _refused(wanted: Wanted, fault: tuple[Status, str]) -> _Outcome:
+def _refused(wanted: Wanted, fault: tuple[Status, str]) -> _Outcome:
     return Sent(wanted.message_id, *fault), None
 
 
