@@ -11,6 +11,7 @@ with live pushes times devices.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Sequence
 
 from pyroaring import BitMap
@@ -31,6 +32,9 @@ from longwire.wire.packets import FLAG_RECEIPT, Push
 # An entry outlives the last that was done with it, so that late acknowledgements find it.
 _KEPT_S = 60.0
 _ENDED_KEPT_S = 600.0
+# A segment is merged and stored at most so many times in so many seconds.
+_FLUSHES = 4
+_FLUSHES_WITHIN_S = 0.99
 # A paced push is written in chunks; so many of a segment's are told apart when latencies are taken.
 _CHUNKS = 16
 
@@ -64,6 +68,7 @@ class Broadcast:
         "began",
         "ended_at",
         "expires_at_ms",
+        "flushed_at",
         "flushing",
         "frames",
         "handle",
@@ -107,6 +112,8 @@ class Broadcast:
         """Acknowledged, and given to the log with the last flush."""
         self.is_dirty = False
         self.is_flushing = False
+        self.flushed_at: deque[float] = deque(maxlen=_FLUSHES)
+        """When the last flushes were."""
         self.latency = Histogram()
         self.began: dict[int, list[tuple[int, int]]] = {}
         """By segment, (the lowest device, when) of the last times that writing to it began."""
@@ -153,6 +160,7 @@ class Broadcasts:
         self._ended: dict[int, float] = {}
         self._dirty: list[Broadcast] = []
         self._left = BitMap()
+        self._is_flushing_soon = False
         self._handle = random.getrandbits(32) | 1
 
     def __len__(self) -> int:
@@ -224,6 +232,10 @@ class Broadcasts:
             broadcast.latency.add(self._now_ms() - began_ms)
         if not broadcast.is_dirty:
             self._mark(broadcast)
+        if not broadcast.outstanding and not broadcast.jobs and not self._is_flushing_soon:
+            # Everybody has acknowledged: whoever watches the push need not wait for the tick.
+            self._is_flushing_soon = True
+            asyncio.get_running_loop().call_soon(self.flush)
         return True
 
     def left(self, device_no: int) -> None:
@@ -243,14 +255,22 @@ class Broadcasts:
 
     # Telling the store
 
-    def flush(self) -> None:
-        """Gives what was gathered to the log; an entry of which a flush is under way waits for the next time."""
+    def flush(self, *, is_last: bool = False) -> None:
+        """Gives what was gathered to the log; an entry of which a flush is under way waits for the next time.
+
+        So does one that was flushed four times within the last second, unless this is the last flush.
+        """
+        self._is_flushing_soon = False
         due, self._dirty = self._dirty, []
         receipts: list[SegmentReceipts] = []
+        now = self._clock.monotonic()
         for broadcast in due:
-            if broadcast.is_flushing:
+            times = broadcast.flushed_at
+            is_too_soon = len(times) == _FLUSHES and now - times[0] < _FLUSHES_WITHIN_S and not is_last
+            if broadcast.is_flushing or is_too_soon:
                 self._dirty.append(broadcast)
                 continue
+            times.append(now)
             broadcast.is_dirty = False
             broadcast.flushing = broadcast.acked
             gathered = self._gather(broadcast)
@@ -262,11 +282,11 @@ class Broadcasts:
     async def drain(self, within_s: float) -> None:
         """Flushes, and waits until everything is durable, for ``within_s`` at the most."""
         waited = 0.0
-        self.flush()
+        self.flush(is_last=True)
         while waited < within_s and any(entry.is_dirty or entry.is_flushing for entry in self._by_push.values()):
             await asyncio.sleep(TICK_S / 10)
             waited += TICK_S / 10
-            self.flush()
+            self.flush(is_last=True)
 
     def _told(self, receipts: Sequence[SegmentReceipts], status: Status) -> None:
         for receipt in receipts:
