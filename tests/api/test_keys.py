@@ -65,6 +65,7 @@ ROUTES = [
     ("POST", "/v1/device-imports", Scope.DEVICE_WRITE),
     ("GET", "/v1/device-imports", Scope.DEVICE_READ),
     ("GET", "/v1/device-imports/imp_00000000000000000000000000000000", Scope.DEVICE_READ),
+    ("GET", "/v1/device-imports/imp_00000000000000000000000000000000/events", Scope.DEVICE_READ),
     ("POST", "/v1/audience-uploads", Scope.PUSH_WRITE),
     ("GET", "/v1/stats", Scope.STATS_READ),
     ("GET", "/v1/stats/stream", Scope.STATS_READ),

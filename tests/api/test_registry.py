@@ -330,6 +330,9 @@ async def test_an_import_is_taken_done_and_told(site, operator) -> None:
     assert await listed(operator, tag="vip") == ["i-1"]
     registered = await site.client().post("/device/v1/register", json=site.registration("i-1"))
     assert registered.status_code == 200
+    told = (await operator.get(f"{answer.headers['location']}/events")).text
+    assert told.startswith("event: progress")
+    assert "event: end" in told
     listing = (await operator.get("/v1/device-imports")).json()
     assert [(item["import_id"], item["errors"]) for item in listing["items"]] == [(job["import_id"], [])]
 

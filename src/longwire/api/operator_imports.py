@@ -7,17 +7,20 @@ from msgspec.structs import replace
 
 from longwire.accounts.api_keys import Scope
 from longwire.accounts.import_lines import CSV, NDJSON
-from longwire.accounts.imports import IMPORT_PREFIX
+from longwire.accounts.imports import IMPORT_PREFIX, RUNNING
 from longwire.api.dependencies import LargeBody, ServicesHere
 from longwire.api.doors import DoorRoute, operator_door
 from longwire.api.problems import Code, Problem
 from longwire.api.shapes.registry import ImportAnswer, ImportPage
+from longwire.api.streams import Look, Streams, stream_response
 from longwire.ids import prefixed
 
 router = APIRouter(prefix="/v1/device-imports", route_class=DoorRoute, tags=["devices"])
 
 _IMPORT_ID = f"^{IMPORT_PREFIX}_[0-9a-f]{{32}}$"
 _FORMATS = {"text/csv": CSV, "application/x-ndjson": NDJSON}
+_EVENTS = operator_door(Scope.DEVICE_READ, 404)
+_EVENTS["responses"][200] = stream_response("import", "progress", "end")
 _TAKE = operator_door(Scope.DEVICE_WRITE, streams=True)
 _TAKE["openapi_extra"]["requestBody"] = {
     "required": True,
@@ -60,6 +63,22 @@ async def list_imports(
 async def get_import(import_id: Annotated[str, Path(pattern=_IMPORT_ID)], services: ServicesHere) -> ImportAnswer:
     """How far an import is, and what is wrong with its lines."""
     return ImportAnswer.of(await services.imports.find(_number(import_id)))
+
+
+@router.get("/{import_id}/events", response_class=Response, **_EVENTS)
+async def watch_import(
+    import_id: Annotated[str, Path(pattern=_IMPORT_ID)], request: Request, services: ServicesHere
+) -> Response:
+    """The import as Server-Sent Events: ``progress`` whenever it has changed, ``end`` once it is over."""
+    number = _number(import_id)
+    await services.imports.find(number)
+
+    async def look() -> Look:
+        job = await services.imports.find(number)
+        return Look(ImportAnswer.of(replace(job, errors=())).model_dump_json(), job.status != RUNNING)
+
+    streams: Streams = request.app.state.streams
+    return streams.watch(look, services.settings.progress_every_s)
 
 
 def _number(import_id: str) -> bytes:
