@@ -92,6 +92,8 @@ class Effects:
     """Pushes that devices are not written any more."""
     has_work: bool = False
     """Workers may find something to claim."""
+    moves_schedule: bool = False
+    """Something may be due or over sooner than before."""
 
 
 class Row:

@@ -59,6 +59,9 @@ class _Told:
     fail: Callable[[Exception], None]
 
 
+_UNKNOWN = float("-inf")
+
+
 @dataclass(slots=True)
 class _Deed:
     """A write that somebody awaits. An error that it returns is raised to its caller: nothing was written then."""
@@ -89,6 +92,8 @@ class SqlPushes:
         self._max_live = max_live
         self._events = PushEvents(note_events, wants)
         self._has_work = asyncio.Event()
+        self._next_moment: int | float | None = _UNKNOWN
+        """When something is due or over, at the earliest; None: never."""
         self._looked_for_half_canceled = 0
         # Merges first: what is told of a push before it is cancelled or withdrawn counts.
         self._merges = database.stage(self._run_merges, self._merged, lambda told, error: told.fail(error))
@@ -164,6 +169,8 @@ class SqlPushes:
         self._waiting.added(effects.added)
         self._waiting.changed(effects.changed)
         self._waiting.ended(effects.ended)
+        if effects.moves_schedule:
+            self._next_moment = _UNKNOWN
         if effects.has_work:
             self._has_work.set()
 
@@ -175,6 +182,7 @@ class SqlPushes:
     def _create(
         self, connection: Connection, effects: Effects, new: NewPush, devices: BitMap, keep: KeptAnswer | None
     ) -> Any:
+        effects.moves_schedule = True
         now_ms = self._clock.now_ms()
         known = push_records.find_sent(connection, new.sender_no, new.message.message_id, now_ms)
         if known is not None:
@@ -200,6 +208,7 @@ class SqlPushes:
     def _start(
         self, connection: Connection, effects: Effects, push_no: int, new: NewPush, devices: BitMap, now_ms: int
     ) -> None:
+        effects.moves_schedule = True
         parts = push_segments.insert(connection, push_no, int(new.priority), new.ttl_s, devices, effects)
         key = new.message.collapse_key
         if key:
@@ -388,6 +397,15 @@ class SqlPushes:
         return [push_no for (push_no,) in found]
 
     async def next_moment_ms(self) -> int | None:
+        known = self._next_moment
+        # Asked four times a second: from memory, until that moment or until something may have moved it.
+        if known is None or known > self._clock.now_ms():
+            return None if known is None else int(known)
+        # What is committed while the read runs undoes this again (_apply).
+        found = self._next_moment = await self._read_next_moment()
+        return found
+
+    async def _read_next_moment(self) -> int | None:
         query = (
             "SELECT MIN(at_ms) FROM ("
             "SELECT MIN(send_at_ms) AS at_ms FROM pushes WHERE status = 'scheduled'"
@@ -434,13 +452,14 @@ def _set_rate(connection: Connection, effects: Effects, push_no: int, rate_per_s
     return connection.exec_driver_sql(change, (rate_per_s, push_no)).rowcount == 1
 
 
-def _due(connection: Connection, _effects: Effects, now_ms: int, lease_ms: int, limit: int) -> list[Due]:
+def _due(connection: Connection, effects: Effects, now_ms: int, lease_ms: int, limit: int) -> list[Due]:
     query = (
         "SELECT push_no, lease_no + 1 FROM pushes"
         " WHERE status = 'scheduled' AND send_at_ms <= ? OR status = 'resolving' AND lease_until_ms <= ?"
         " ORDER BY send_at_ms, push_no LIMIT ?"
     )
     found = connection.exec_driver_sql(query, (now_ms, now_ms, limit)).fetchall()
+    effects.moves_schedule = True
     change = "UPDATE pushes SET status = 'resolving', lease_no = ?, lease_until_ms = ? WHERE push_no = ?"
     for push_no, lease_no in found:
         connection.exec_driver_sql(change, (lease_no, now_ms + lease_ms, push_no)).close()
