@@ -105,7 +105,7 @@ interop: setup ## the Autobahn suite against our WebSocket; needs a Python 2.7
 	$(BIN)/python tests/interop/autobahn.py $(ARGS)
 
 .PHONY: bench
-bench: setup ## Longwire beside its peers, about half an hour; ARGS=--quick shows that it works
+bench: setup ## Longwire beside its peers, about an hour; ARGS=--quick shows that it works
 	@missing=; \
 	PATH="$$PATH:/usr/sbin" type -P mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	echo '#include <openssl/ssl.h>' | $(CC) -E - >/dev/null 2>&1 || missing="$$missing libssl-dev"; \
