@@ -1,13 +1,11 @@
 """Sets of devices: Roaring bitmaps of ``device_no``, cut into segments of 65,536 (DESIGN §3).
 
 Every bitmap holds absolute numbers. Roaring keeps a container for each 65,536 values, so that a segment's part is
-one container, its blob at most ``MAX_BLOB_BYTES``, and nothing ever has to be shifted.
+one container, its blob at most 8,256 bytes, and nothing ever has to be shifted.
 """
 
 from pyroaring import BitMap
 
-SEGMENT_SIZE = 65_536
-MAX_BLOB_BYTES = 8_256
 _LAST = (1 << 32) - 1
 
 

@@ -27,8 +27,6 @@ class PushStatus(StrEnum):
     FAILED = "failed"
 
 
-LIVE = frozenset({PushStatus.SENDING, PushStatus.PAUSED, PushStatus.DISPATCHED})
-"""Statuses in which devices may still be written to."""
 ENDED = frozenset({PushStatus.COMPLETED, PushStatus.CANCELED, PushStatus.WITHDRAWN, PushStatus.FAILED})
 
 

@@ -120,7 +120,8 @@ def watch(api: Api, push_id: str) -> None:
     if push["status"] == "failed":
         raise Failure(f"{push_id} failed: {push['failure']}")
     if pending := push["stats"]["pending"]:
-        note(f"{pending} devices have not acknowledged it; who is away gets it until {moment(push['expires_at'])}")
+        who = "1 device has" if pending == 1 else f"{pending} devices have"
+        note(f"{who} not acknowledged it; who is away gets it until {moment(push['expires_at'])}")
 
 
 @contextmanager
