@@ -126,7 +126,7 @@ lock: .cache/lock/.$(UV) ## requirements.lock anew from pyproject.toml; ARGS=--u
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	if [ -n "$${PIP_CERT:-}" ]; then export SSL_CERT_FILE="$$PIP_CERT"; fi; \
 	.cache/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
-		--no-annotate --extra dev pyproject.toml --output-file requirements.lock $(ARGS) >/dev/null
+		--no-annotate --extra dev --extra cluster pyproject.toml --output-file requirements.lock $(ARGS) >/dev/null
 	@if grep -nE '://|@ |^-|/' requirements.lock; then echo "requirements.lock names an address or a path"; exit 1; fi
 
 .cache/lock/.$(UV):
