@@ -394,7 +394,7 @@ def relayed(session: Session, packet: Send, to: str, sent_at_ms: int) -> Push:
     return Push(
         packet.message_id,
         packet.kind,
-        "device:" + session.device_id,
+        session.address,
         packet.payload,
         sent_at_ms,
         packet.collapse_key,

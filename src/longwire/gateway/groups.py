@@ -101,7 +101,7 @@ class Groups:
     async def _push(self, session: Session, packet: Send, answer: Answer, trace: bytes, receivers: BitMap) -> None:
         now_ms = self._clock.now_ms()
         ttl_s = self._limits.default_ttl_s if packet.ttl_s < 0 else packet.ttl_s
-        sender = f"device:{session.device_id}"
+        sender = session.address
         new = NewPush(
             push_id=new_message_id(),
             audience=Audience(sent_to_group=packet.to.removeprefix("group:")),

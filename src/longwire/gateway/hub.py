@@ -1,4 +1,4 @@
-"""The node's index of its sessions, by number and by id, and the bitmap of who is here."""
+"""The node's index of its sessions, by number and by address, and the bitmap of who is here."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from longwire.gateway.session import Session
 class Hub:
     """At most one session a device. Both look-ups and both changes are O(1)."""
 
-    __slots__ = ("_by_id", "_by_no", "find", "find_by_id", "online")
+    __slots__ = ("_by_address", "_by_no", "find", "find_by_address", "online")
 
     def __init__(self) -> None:
         self._by_no: dict[int, Session] = {}
-        self._by_id: dict[str, Session] = {}
+        self._by_address: dict[str, Session] = {}
         self.online = BitMap()
         """The devices that have a session here; to be read only."""
         # The look-ups themselves: every message makes one, and a call around it would cost more than it.
         self.find: Callable[[int], Session | None] = self._by_no.get
-        self.find_by_id: Callable[[str], Session | None] = self._by_id.get
+        self.find_by_address: Callable[[str], Session | None] = self._by_address.get
 
     def __len__(self) -> int:
         return len(self._by_no)
@@ -28,7 +28,7 @@ class Hub:
         """Makes this the device's session; gives the one it takes over."""
         previous = self._by_no.get(session.device_no)
         self._by_no[session.device_no] = session
-        self._by_id[session.device_id] = session
+        self._by_address[session.address] = session
         self.online.add(session.device_no)
         return previous
 
@@ -39,9 +39,13 @@ class Hub:
         del self._by_no[session.device_no]
         self.online.discard(session.device_no)
         # A device that was deleted and made anew has the same id and another number.
-        if self._by_id.get(session.device_id) is session:
-            del self._by_id[session.device_id]
+        if self._by_address.get(session.address) is session:
+            del self._by_address[session.address]
         return True
+
+    def find_by_id(self, device_id: str) -> Session | None:
+        """The device's session."""
+        return self._by_address.get(f"device:{device_id}")
 
     def device_nos(self) -> list[int]:
         """The devices online, as of now."""

@@ -65,6 +65,9 @@ class Sending:
         self._store = store
         self._uplink = uplink
         self._delivery = delivery
+        # The calls of every message, bound once.
+        self._find_by_address = hub.find_by_address
+        self._next_handle = delivery.next_handle
         self._clock = clock
         self._limits = limits
         self._counters = counters
@@ -72,9 +75,9 @@ class Sending:
         self._waiting_bytes = 0
         self._calls = 0
         self._recent: dict[tuple[int, bytes], None] = {}
-        self._monotonic = clock.monotonic
-        self._sends_per_s = float(limits.sends_per_s)
-        self._send_burst = float(limits.send_burst)
+        self._now_ms = clock.now_ms
+        self._ms_per_send = 1000 / limits.sends_per_s
+        self._burst_ms = (limits.send_burst - 1) * self._ms_per_send
         self._max_payload_bytes = limits.max_payload_bytes
         self._is_judged = app.hooks.authorize_send is not None
 
@@ -84,24 +87,21 @@ class Sending:
         packet = frame.packet
         assert session is not None
         assert isinstance(packet, Send)
-        self._counters.sends += 1
-        wait_ms = self.spend(session)
+        counters = self._counters
+        counters.sends += 1
+        now_ms = self._now_ms()
+        wait_ms = self._spend(session, now_ms)
         fault = self._fault(packet)
-        if (
-            not frame.flags & FLAG_RECEIPT
-            and packet.to.startswith("device:")
-            and session.backlog is None
-            and not (wait_ms or fault or self._is_judged)
-        ):
+        if not (wait_ms or fault or frame.flags & FLAG_RECEIPT or self._is_judged) and session.backlog is None:
             # The shortest way, and the most travelled one: device to device, nothing to answer.
-            target = self._hub.find_by_id(packet.to[7:])
+            target = self._find_by_address(packet.to)
             if target is not None:
-                if target.connection.is_clogged:
-                    self._counters.dropped += 1
+                connection = target.connection
+                if connection.is_clogged:
+                    counters.dropped += 1
                     return
-                message = relayed(session, packet, "", self._clock.now_ms())
-                target.connection.send(message, self._delivery.next_handle(), 0, frame.trace)
-                self._counters.pushes += 1
+                connection.send(relayed(session, packet, "", now_ms), self._next_handle(), 0, frame.trace)
+                counters.pushes += 1
                 return
         answer = Answer(connection, frame, self._counters)
         if wait_ms:
@@ -117,16 +117,18 @@ class Sending:
 
     def spend(self, session: Session) -> int:
         """Takes a token of the session's bucket; 0, or after how many ms there is one again."""
-        now = self._monotonic()
-        allowance = session.allowance + (now - session.allowance_at) * self._sends_per_s
-        # A session's first send finds the bucket full: it has been filling since ever.
-        if allowance > self._send_burst:
-            allowance = self._send_burst
-        session.allowance_at = now
-        if allowance < 1:
-            session.allowance = allowance
-            return 1 + int((1 - allowance) * 1000 / self._sends_per_s)
-        session.allowance = allowance - 1
+        return self._spend(session, self._now_ms())
+
+    def _spend(self, session: Session, now_ms: int) -> int:
+        # A token bucket as one number (GCRA, ITU-T I.371): how far ahead of now the sends so far reach.
+        spent_until_ms = session.spent_until_ms
+        if spent_until_ms < now_ms:
+            session.spent_until_ms = now_ms + self._ms_per_send
+            return 0
+        ahead_ms = spent_until_ms - now_ms
+        if ahead_ms > self._burst_ms:
+            return 1 + int(ahead_ms - self._burst_ms)
+        session.spent_until_ms = spent_until_ms + self._ms_per_send
         return 0
 
     def _fault(self, packet: Send) -> tuple[Status, str] | None:
@@ -275,7 +277,7 @@ class Sending:
         ttl_s = self._limits.default_ttl_s if packet.ttl_s < 0 else packet.ttl_s
         envelope = Envelope(
             session.device_no,
-            f"device:{session.device_id}",
+            session.address,
             packet.message_id,
             to,
             packet.kind,

@@ -26,19 +26,18 @@ class Session:
     """One authenticated device. Knows its connection, which knows it, until either ends."""
 
     __slots__ = (
-        "allowance",
-        "allowance_at",
+        "address",
         "arrival",
         "backlog",
         "calls",
         "connection",
-        "device_id",
         "device_no",
         "epoch",
         "expires_at_ms",
         "facts",
         "silent_ticks",
         "since_ms",
+        "spent_until_ms",
         "told_missed",
         "user",
         "window",
@@ -48,7 +47,8 @@ class Session:
         self, device_no: int, device_id: str, epoch: int, connection: "DeviceConnection", silent_ticks: int
     ) -> None:
         self.device_no = device_no
-        self.device_id = device_id
+        self.address = f"device:{device_id}"
+        """What the ``to`` of a SEND names it by."""
         self.epoch = epoch
         self.connection = connection
         self.silent_ticks = silent_ticks
@@ -62,10 +62,8 @@ class Session:
         """What the application's hooks are told of it; None where there are no hooks."""
         self.told_missed = 0
         """Missed messages that CONNECTED told of and the device has not confirmed by a frame yet."""
-        self.allowance = 0.0
-        """What is left in the token bucket of sends, as of ``allowance_at``."""
-        self.allowance_at = float("-inf")
-        """Monotonic seconds; the bucket fills from here."""
+        self.spent_until_ms = 0.0
+        """Up to when its sends so far have used its rate; a burst's worth ahead of now, the bucket is empty."""
         self.calls = 0
         """Requests and in-place handlers that run for it now."""
         self.backlog: Backlog | None = None
@@ -73,6 +71,10 @@ class Session:
         self.arrival = Arrival.OVER
         self.window: Window | None = None
         """Its reliable messages under way; None while there are none."""
+
+    @property
+    def device_id(self) -> str:
+        return self.address[7:]
 
     @property
     def session_id(self) -> str:
