@@ -17,8 +17,12 @@ _TAIL_BYTES = 8
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
 
+_POOL_BYTES = 4_096
+
 _last_ms = 0
 _counter = 0
+_pool = b""
+_pool_at = 0
 
 
 def is_device_id(text: str) -> bool:
@@ -28,13 +32,30 @@ def is_device_id(text: str) -> bool:
 
 def new_message_id() -> bytes:
     """Sixteen bytes of UUIDv7, greater than every one this process made before."""
-    return _message_id(os.urandom(_TAIL_BYTES))
+    return _message_id(_random(_TAIL_BYTES))
 
 
 def new_message_ids(count: int) -> list[bytes]:
-    """So many of them, rising: one call for randomness, which gives the interpreter's lock away, serves all."""
-    random = os.urandom(_TAIL_BYTES * count)
-    return [_message_id(random[at : at + _TAIL_BYTES]) for at in range(0, len(random), _TAIL_BYTES)]
+    """So many of them, rising."""
+    return [_message_id(_random(_TAIL_BYTES)) for _ in range(count)]
+
+
+def _random(size: int) -> bytes:
+    """Random bytes, each given once. Fetched by the page: a call of the kernel gives the interpreter's lock away."""
+    global _pool, _pool_at
+    if _pool_at + size > len(_pool):
+        _pool, _pool_at = os.urandom(_POOL_BYTES), 0
+    _pool_at += size
+    return _pool[_pool_at - size : _pool_at]
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = b""
+
+
+# A child must not give what its parent gives too.
+os.register_at_fork(after_in_child=_forget_pool)
 
 
 def _message_id(random: bytes) -> bytes:
@@ -42,7 +63,7 @@ def _message_id(random: bytes) -> bytes:
     now = time.time_ns() // 1_000_000
     if now > _last_ms:
         _last_ms = now
-        _counter = int.from_bytes(os.urandom(2), "big") & 0x7FF
+        _counter = int.from_bytes(_random(2), "big") & 0x7FF
     else:
         _counter += 1
         if _counter > 0xFFF:

@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from longwire.accounts.refusals import Refused
 from longwire.api import (
@@ -42,6 +43,37 @@ from longwire.api.streams import Streams
 from longwire.errors import StoreUnavailable
 
 _INTERNAL_MAX_BODY_BYTES = 65_536
+
+
+class Api(FastAPI):
+    """The framework's application, and the straight way past it."""
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        errors: dict[int | type[Exception], ErrorHandler],
+        max_body_bytes: int,
+        large: Mapping[str, int],
+    ) -> None:
+        super().__init__(
+            routes=list(routes),
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            middleware=[Middleware(Shell, max_body_bytes=max_body_bytes, large=large)],
+            exception_handlers=errors,
+        )
+        handlers = plain_handlers(routes)
+        self._direct = Shell(Direct(handlers, errors), max_body_bytes, large)
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["method"], scope["path"]) in self._handlers:
+            scope["app"] = self
+            await self._direct(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_api(services: Services) -> FastAPI:
@@ -94,17 +126,6 @@ def _assemble(
         RequestValidationError: problems.on_invalid,
         HTTPException: problems.on_http,
     }
-    app = FastAPI(
-        routes=list(routes),
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        middleware=[
-            Middleware(Shell, max_body_bytes=max_body_bytes, large=large),
-            Middleware(Direct, handlers=plain_handlers(routes), errors=errors),
-        ],
-        exception_handlers=errors,
-    )
+    app = Api(routes, errors, max_body_bytes, large)
     app.state.readiness = readiness
     return app

@@ -269,6 +269,8 @@ def _settings_of(request: Request) -> ApiSettings:
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
+    if not request.scope["query_string"]:
+        return
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if name not in known or names.count(name) > 1:

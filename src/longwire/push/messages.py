@@ -167,7 +167,8 @@ class Messages:
         fault = self._fault(wanted)
         if fault is not None:
             return _refused(wanted, fault)
-        return await self._deliver(wanted, (await self._look_up([wanted.to]))[wanted.to], wait_ack_s)
+        target = self._here(wanted.to) or (await self._look_up([wanted.to]))[wanted.to]
+        return await self._deliver(wanted, target, wait_ack_s)
 
     async def _deliver(self, wanted: Wanted, target: _Target | None, wait_ack_s: float = 0.0) -> _Outcome:
         """Sends to a target that was looked up; never raises StoreUnavailable."""
@@ -248,17 +249,22 @@ class Messages:
     def _ttl_s(self, wanted: Wanted) -> int:
         return self._limits.default_ttl_s if wanted.ttl_s < 0 else wanted.ttl_s
 
+    def _here(self, to: str) -> _Target | None:
+        """Whom ``to`` means where that is a device with a session: known without a look-up."""
+        number = self._link.number_of(to[7:]) if to.startswith("device:") else None
+        return None if number is None else _Target((number,))
+
     async def _look_up(self, wanted: Sequence[str]) -> dict[str, _Target | None]:
         """Whom each ``to`` means, None where it means nothing. Raises StoreUnavailable."""
         names: dict[str, list[str]] = {"device": [], "user": [], "group": []}
         found: dict[str, _Target | None] = {}
         for to in wanted:
-            scheme, _, name = to.partition(":")
-            here = self._link.number_of(name) if scheme == "device" else None
+            here = self._here(to)
             if here is None:
+                scheme, _, name = to.partition(":")
                 names[scheme].append(name)
             else:
-                found[to] = _Target((here,))
+                found[to] = here
         for name, number in await self._numbers.find(names["device"]):
             found[f"device:{name}"] = None if number is None else _Target((number,))
         for name, devices in await self._users.find(names["user"]):
@@ -273,27 +279,28 @@ class Messages:
     async def _named(self, outcomes: Sequence[tuple[Wanted, Sent, link_port.Sent | None]]) -> list[Sent]:
         """The outcomes with the ids of the receivers; without them where the store does not tell."""
         names: dict[int, str] = {}
-        unknown = BitMap()
+        unknown: set[int] = set()
         for wanted, _, outcome in outcomes:
-            if outcome is None:
-                continue
-            receivers = outcome.delivered_to + outcome.queued_for
-            if wanted.to.startswith("device:"):
-                names.update((number, wanted.to[7:]) for number in receivers)
-            else:
-                unknown.update(receivers)
-        numbers = [number for number in unknown if number not in names]
-        if numbers:
+            if outcome is not None and not wanted.to.startswith("device:"):
+                unknown.update(outcome.delivered_to, outcome.queued_for)
+        if unknown:
             try:
-                known = await self._accounts.find_numbers(numbers)
+                known = await self._accounts.find_numbers(sorted(unknown))
             except StoreUnavailable as error:
                 logger.warning("messages were sent, their receivers' names not found: %s", error)
             else:
                 names.update((device.device_no, device.device_id) for device in known if device is not None)
-        return [sent if outcome is None else _with_names(sent, outcome, names) for _, sent, outcome in outcomes]
+        return [
+            sent if outcome is None else _with_names(wanted.to, sent, outcome, names)
+            for wanted, sent, outcome in outcomes
+        ]
 
 
-def _with_names(sent: Sent, outcome: link_port.Sent, names: dict[int, str]) -> Sent:
+def _with_names(to: str, sent: Sent, outcome: link_port.Sent, names: dict[int, str]) -> Sent:
+    if to.startswith("device:"):
+        name = (to[7:],)
+        delivered_to, queued_for = name if outcome.delivered_to else (), name if outcome.queued_for else ()
+        return Sent(sent.message_id, sent.status, sent.detail, delivered_to, queued_for, sent.is_acked)
     return msgspec.structs.replace(
         sent,
         delivered_to=tuple(names[number] for number in outcome.delivered_to if number in names),
