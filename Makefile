@@ -72,16 +72,20 @@ format: setup ## puts the formatting right
 	$(BIN)/ruff check --fix --select I $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
+.PHONY: engines
+engines: setup ## Redis, ZooKeeper, Kafka, MariaDB, PostgreSQL, nginx for the tests: installs what is missing
+	@$(BIN)/python -m longwire.testing.engines
+
 .PHONY: test
-test: lint ## lint, then every test but the long ones
+test: lint engines ## lint, then every test but the long ones
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## the long ones: kills, outages, soaks
+chaos: engines ## the long ones: kills, outages, soaks
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 .PHONY: test-pythons
-test-pythons: ## unit and contract tests on 3.12 and 3.13, where they are found
+test-pythons: engines ## unit and contract tests on 3.12 and 3.13, where they are found
 	@$(call find_python,$$wanted); \
 	tested=; skipped=; failed=; \
 	for wanted in $(FURTHER); do \

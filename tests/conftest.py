@@ -1,0 +1,49 @@
+"""Real engines, one of each for the whole run: started when first asked for, stopped at its end.
+
+Tests share them: each takes a prefix, database, topic or path of its own. A test that stops or freezes an engine
+starts one for itself.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import pytest
+
+from longwire.testing.engines import Engine, Kafka, MariaDb, Postgres, Redis, RedisCluster, ZooKeeper
+
+E = TypeVar("E", bound=Engine)
+
+
+def _running(kind: type[E], factory: pytest.TempPathFactory) -> Iterator[E]:
+    with kind(factory.mktemp(kind.name)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def redis_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    yield from _running(Redis, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    yield from _running(RedisCluster, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def zookeeper_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
+    yield from _running(ZooKeeper, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kafka_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    yield from _running(Kafka, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mariadb_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb]:
+    yield from _running(MariaDb, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def postgres_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    yield from _running(Postgres, tmp_path_factory)
