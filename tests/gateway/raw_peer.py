@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Mapping
 from typing import TypeVar
 
 from longwire.ids import new_message_id
@@ -57,13 +58,21 @@ class Peer:
         origin: str | None = None,
         limit: int = 1 << 16,
         receive_buffer: int | None = None,
+        first: bytes = b"",
+        source: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> "Peer":
+        """``first`` goes out before everything else, TLS included, and in one segment with what comes next."""
         connecting = socket.socket()
+        if source:
+            connecting.bind((source, 0))
         connecting.setblocking(False)
         if receive_buffer is not None:
             connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", port))
+            if first:
+                connecting.send(first, socket.MSG_MORE)
         except OSError:
             connecting.close()
             raise
@@ -74,7 +83,7 @@ class Peer:
         if flavour != NATIVE:
             offered = ("longwire.v1",) if flavour == BINARY else ("longwire.v1.json",)
             key = websocket.new_key()
-            writer.write(websocket.client_request(f"127.0.0.1:{port}", path, key, offered, origin))
+            writer.write(websocket.client_request(f"127.0.0.1:{port}", path, key, offered, origin, headers or {}))
             shake = websocket.ClientHandshake(key, offered)
             response = None
             while response is None:

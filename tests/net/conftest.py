@@ -10,6 +10,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
 
+from certificates import self_signed
 from raw_peer import FLAVOURS, HANG_GUARD_S, Peer
 
 from longwire.limits import Limits
@@ -69,8 +70,8 @@ class Shore:
         self.peers: list[Peer] = []
         self.listeners: list[Listener] = []
 
-    async def listen(self, *more: object) -> Listener:
-        listener = await Listener.open(self.port, "127.0.0.1", 0, *more)
+    async def listen(self, *more: object, **how: object) -> Listener:
+        listener = await Listener.open(self.port, "127.0.0.1", 0, *more, **how)
         self.listeners.append(listener)
         return listener
 
@@ -124,3 +125,8 @@ async def shore(limits: Limits) -> AsyncIterator[Shore]:
 @pytest.fixture(params=FLAVOURS)
 def flavour(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    return self_signed(tmp_path)

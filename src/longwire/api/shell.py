@@ -62,7 +62,8 @@ class Shell:
         except Problem as problem:
             await answer(problem, request_id)(scope, receive, send_with_id)
         except Exception:
-            log.exception("%s %s failed (request %s)", scope["method"], scope["path"], request_id)
+            client = (scope.get("client") or ("",))[0]
+            log.exception("%s %s from %s failed (request %s)", scope["method"], scope["path"], client, request_id)
             if not is_started:
                 failure = Problem(Code.INTERNAL_ERROR, "the server failed; its log tells why under the request id")
                 await answer(failure, request_id)(scope, receive, send_with_id)

@@ -45,20 +45,24 @@ class Admission:
             return f"more than {limits.accept_per_s} connections a second"
         self._allowance -= 1
         if limits.max_connections_per_address:
-            return self._address_refusal(connection, transport)
+            return self._address_refusal(connection, self._port.client_address(connection, transport))
         return None
 
-    def _address_refusal(self, connection: Abortable, transport: asyncio.Transport) -> str | None:
-        address = address_of(transport)
-        if not address or ipaddress.ip_address(address).is_loopback:
+    def judge_client(self, connection: Abortable, address: str) -> Refusal | None:
+        """Why a connection is turned away that has told late whose it is, or None."""
+        if not self._limits.max_connections_per_address:
+            return None
+        reason = self._address_refusal(connection, address)
+        if reason is None:
+            return None
+        self._counters.shed += 1
+        return CloseCode.OVERLOADED, reason
+
+    def _address_refusal(self, connection: Abortable, address: str) -> str | None:
+        # A proxy's own address stands for all of its clients; where it tells them apart, they are counted.
+        if not address or address in self._port.trusted_proxies or ipaddress.ip_address(address).is_loopback:
             return None
         if self._port.address_counts[address] >= self._limits.max_connections_per_address:
             return f"more than {self._limits.max_connections_per_address} connections of one address"
         self._port.count_address(connection, address)
         return None
-
-
-def address_of(transport: asyncio.Transport) -> str:
-    """The client's IP address, "" where the transport has none."""
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else ""

@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from longwire.errors import RemoteProtocolError
 from longwire.limits import Limits
+from longwire.net.trusted import TrustedProxies
 from longwire.net.wheel import TICK_S, Wheel, ticks
 from longwire.reasons import CloseCode
 from longwire.wire import json_text, native
@@ -105,6 +106,14 @@ class DevicePort(Generic[S]):
         self.addresses: dict[Abortable, str] = {}
         """The client addresses of connections that admission counts."""
         self.address_counts: Counter[str] = Counter()
+        self.trusted_proxies = TrustedProxies(())
+        """Who is believed when it says whose connection it relays."""
+        self.client_addresses: dict[Abortable, str] = {}
+        """The addresses of clients whose connections a trusted proxy relays."""
+        self.proxy_refusals = 0
+        """Connections that did not begin as their peer has to where proxies stand in front (proxied.py)."""
+        self.refusal_said_at = 0
+        """The tick at which the last of those was logged."""
         self.unauthenticated_bytes = 0
         """Bytes that came on connections which have not proved who they are."""
         self.most_stranger_bytes = limits.max_body_bytes + _HELD_BYTES
@@ -113,16 +122,24 @@ class DevicePort(Generic[S]):
         self.bytes_out = 0
         self.admit: Callable[[Abortable, asyncio.Transport], Refusal | None] = lambda _connection, _transport: None
         """Admission: why this connection is turned away, or None."""
+        self.admit_client: Callable[[Abortable, str], Refusal | None] = lambda _connection, _address: None
+        """Admission, again, where the client's address is only known from what it sends."""
 
     def forget(self, connection: Abortable) -> None:
         """A connection is gone."""
         self.open.discard(connection)
+        if self.client_addresses:
+            self.client_addresses.pop(connection, None)
         if self.addresses:
             address = self.addresses.pop(connection, None)
             if address is not None:
                 self.address_counts[address] -= 1
                 if not self.address_counts[address]:
                     del self.address_counts[address]
+
+    def client_address(self, connection: Abortable, transport: asyncio.Transport) -> str:
+        """The address of who is at the other end, behind a trusted proxy, too; "" where nobody knows it."""
+        return self.client_addresses.get(connection) or address_of(transport)
 
     def count_address(self, connection: Abortable, address: str) -> None:
         """Counts the connection under its client's address until it is gone."""
@@ -203,9 +220,8 @@ class Connection(asyncio.Protocol, Generic[S]):
 
     @property
     def peer_address(self) -> str:
-        """The address the connection comes from, "" where the transport does not know it."""
-        peer = self._transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else ""
+        """The client's address, "" where nobody knows it."""
+        return self.port.client_address(self, self._transport)
 
     @property
     def is_tls(self) -> bool:
@@ -330,3 +346,9 @@ class Connection(asyncio.Protocol, Generic[S]):
         except Exception:
             log.exception("the end of a connection was not handled")
         self.session = None
+
+
+def address_of(transport: asyncio.Transport) -> str:
+    """The peer's IP address, "" where the transport has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]).partition("%")[0] if isinstance(peer, tuple) else ""

@@ -9,13 +9,12 @@ import ssl
 from typing import TypeVar
 
 from longwire.net.connection import DevicePort
+from longwire.net.proxied import TLS_HANDSHAKE_TIMEOUT_S, TLS_SHUTDOWN_TIMEOUT_S, ProxiedSniffer
 from longwire.net.sniffer import Sniffer, Speakers, speakers
 
 S = TypeVar("S")
 
 _BACKLOG = 4_096
-_TLS_HANDSHAKE_TIMEOUT_S = 10.0
-_TLS_SHUTDOWN_TIMEOUT_S = 1.0
 
 
 class Listener:
@@ -33,18 +32,35 @@ class Listener:
         port: int,
         context: ssl.SSLContext | None = None,
         spoken: Speakers[S] | None = None,
+        *,
+        takes_proxy_header: bool = False,
+        reuse_port: bool = False,
     ) -> "Listener":
-        """Binds and starts to accept. Raises OSError where the address cannot be had."""
+        """Binds and starts to accept. Raises OSError where the address cannot be had.
+
+        ``takes_proxy_header``: the device port's trusted proxies have to begin with one; TLS comes after it.
+        ``reuse_port``: other processes of this user may listen there too; the kernel spreads connections over all.
+        """
         loop = asyncio.get_running_loop()
         understood = spoken if spoken is not None else speakers()
+        if takes_proxy_header:
+            plain = await loop.create_server(
+                lambda: ProxiedSniffer(device_port, understood, context),
+                host,
+                port,
+                backlog=_BACKLOG,
+                reuse_port=reuse_port or None,
+            )
+            return cls(plain)
         server = await loop.create_server(
             lambda: Sniffer(device_port, understood),
             host,
             port,
             backlog=_BACKLOG,
+            reuse_port=reuse_port or None,
             ssl=context,
-            ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S if context else None,
-            ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S if context else None,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT_S if context else None,
         )
         return cls(server)
 

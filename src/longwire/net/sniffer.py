@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar, cast
 
-from longwire.net.connection import Connection, DevicePort
+from longwire.net.connection import Abortable, Connection, DevicePort, Refusal
 from longwire.net.native_connection import NativeConnection
 from longwire.net.websocket_connection import WebSocketConnection
 from longwire.reasons import CloseCode
@@ -49,13 +49,17 @@ class Sniffer(asyncio.Protocol, Generic[S]):
         connection = self._speakers[protocol](port)
         # One deadline for the whole handshake: a first byte does not begin another.
         port.wheel.replace(self, connection)
-        refusal = port.admit(connection, self._transport)
+        refusal = self.admit(connection)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         if refusal is not None:
             connection.close(*refusal)
             return
         connection.data_received(data)
+
+    def admit(self, connection: Abortable) -> Refusal | None:
+        """Why the connection that begins here is turned away, or None."""
+        return self._port.admit(connection, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._port.wheel.remove(self)

@@ -68,12 +68,28 @@ class WebSocketConnection(Connection[S]):
         request = handshake.feed(data)
         refusal = handshake.refusal
         if request is not None:
+            if self._learn_client(request):
+                return
             refusal = self.judge(request)
         if refusal is not None:
             self._transport.write(refuse_response(refusal.status, refusal.message))
             self.leave(None)
         elif request is not None:
             self._accept(request, handshake.trailing)
+
+    def _learn_client(self, request: Request) -> bool:
+        """Takes the client's address from a trusted proxy's X-Forwarded-For; whether that ended the connection."""
+        port, peer = self.port, self.peer_address
+        if peer not in port.trusted_proxies:
+            return False
+        client = port.trusted_proxies.client_of(peer, request.headers.get("x-forwarded-for", ""))
+        if client == peer:
+            return False
+        port.client_addresses[self] = client
+        refusal = port.admit_client(self, client)
+        if refusal is not None:
+            self.close(*refusal)
+        return refusal is not None
 
     # For the subclasses
 
