@@ -31,3 +31,7 @@ class LocalProtocolError(LongwireError):
 
 class StoreUnavailable(LongwireError):
     """The store does not take or give this now; nothing of the call was kept, and repeating it is safe."""
+
+
+class RegistryUnavailable(LongwireError):
+    """The registry does not take this now; nothing of the call was kept, and repeating it is safe."""

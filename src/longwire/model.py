@@ -127,7 +127,10 @@ class Device(Struct, frozen=True):
 
 
 class NodeInfo(Struct, frozen=True):
-    """A gateway node as the registry lists it and a client is told of it."""
+    """A gateway node as the registry lists it and a client is told of it.
+
+    Written by one release and read by its neighbours: a new field has a default, and an unknown one is passed over.
+    """
 
     node_id: str
     host: str
@@ -136,3 +139,18 @@ class NodeInfo(Struct, frozen=True):
     ws_url: str
     is_draining: bool = False
     connections: int = 0
+    capacity: int = 0
+    """The most connections it takes; 0: it does not say."""
+    weight: float = 1.0
+    """Its share of new devices against the other nodes', above 0."""
+    cpu_share: float = 0.0
+    """Of one core, in the last seconds."""
+    loop_lag_ms: float = 0.0
+    """How late its loop was on average in the last seconds."""
+    figures_at_ms: int = 0
+    """When the figures above were taken, by the node's clock."""
+    started_at_ms: int = 0
+    internal_url: str = ""
+    """Where other nodes reach it, http://host:port; "" where there are no others."""
+    link_version: int = 1
+    """The newest version of the calls between nodes that it understands."""

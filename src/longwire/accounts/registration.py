@@ -129,7 +129,8 @@ class Registration:
         BadIdentity where it names a user or tag that cannot be.
         """
         has_proof = await self._check_proof(claim)
-        node = self._placement.choose()  # first: where there is none, the client keeps its nonce and comes back
+        # First: where there is no node, the client keeps its nonce and comes back.
+        node = self._placement.choose(claim.device_id)
         expires_at_ms = claim.ts_ms + STAMP_WINDOW_MS + 1
         if not await self._store.use_nonce(claim.app_key, claim.nonce, expires_at_ms):
             raise Refused(RefusalCode.AUTH_INVALID, "nonce was used before")

@@ -59,8 +59,9 @@ async def register(body: RegisterRequest, services: ServicesHere, response: Resp
 @router.post("/token", **address_door())
 async def refresh(body: TokenRequest, services: ServicesHere) -> TokenAnswer:
     """A further token for a device that has its refresh token; 401: register again."""
-    node = services.placement.choose()
+    services.placement.check()  # first: where there is no node, no token is issued
     device, issued = await services.tokens.refresh(body.refresh_token)
+    node = services.placement.choose(device.device_id)
     return TokenAnswer(
         device_id=device.device_id,
         token=issued.token,
@@ -73,8 +74,8 @@ async def refresh(body: TokenRequest, services: ServicesHere) -> TokenAnswer:
 @router.get("/node", **device_door())
 async def choose_node(
     services: ServicesHere,
-    _device: CallingDevice,
+    device: CallingDevice,
     avoid: Annotated[str | None, Query(max_length=64, description="A node that could not be reached")] = None,
 ) -> NodeChoice:
     """A node to connect to; another one than ``avoid`` as long as there is another."""
-    return NodeChoice(node=NodeAnswer.of(services.placement.choose(avoid)))
+    return NodeChoice(node=NodeAnswer.of(services.placement.choose(device.device_id, avoid)))

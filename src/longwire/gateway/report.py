@@ -8,12 +8,12 @@ from longwire.gateway.broadcasts import Broadcasts
 from longwire.gateway.counters import Counters
 from longwire.gateway.hub import Hub
 from longwire.gateway.lag import LoopWatch
+from longwire.gateway.load import CpuShare
 from longwire.limits import Limits
 from longwire.operations_model import NodeReport
 from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkLog
 
-_APART_S = 1.0
 _PERCENTILES = (0.5, 0.95, 0.99)
 
 
@@ -39,10 +39,8 @@ class Reporter:
         self._broadcasts = broadcasts
         self._messages = messages
         self._uplink = uplink
-        self._clock = clock
         self._limits = limits
-        self._cpu = (clock.monotonic(), _cpu_s())
-        self._cpu_share = 0.0
+        self._cpu = CpuShare(clock)
 
     def look(self) -> NodeReport:
         """The node as it is now."""
@@ -56,27 +54,13 @@ class Reporter:
             uplink=counters.sends,
             downlink=counters.delivered + counters.pushes + counters.broadcast_written + counters.catch_up_written,
             acks=counters.acks + counters.broadcast_acks,
-            cpu_share=self._share(),
+            cpu_share=self._cpu.look(),
             memory_bytes=_memory_bytes(),
             loop_late_ms=round(self._watch.recent_s * 1000, 1),
             longest_pause_ms=round(self._watch.longest_pause_s * 1000, 1),
             queued_bytes=self._messages.queued_bytes + self._uplink.queued_bytes,
             ack_latency_ms=(p50, p95, p99),
         )
-
-    def _share(self) -> float:
-        """The share of one core that the process used since the look before, a second ago at least."""
-        now, cpu_s = self._clock.monotonic(), _cpu_s()
-        before, cpu_before_s = self._cpu
-        if now - before >= _APART_S:
-            self._cpu = (now, cpu_s)
-            self._cpu_share = round((cpu_s - cpu_before_s) / (now - before), 3)
-        return self._cpu_share
-
-
-def _cpu_s() -> float:
-    used = os.times()
-    return used.user + used.system
 
 
 def _memory_bytes() -> int:

@@ -1,0 +1,1 @@
+"""Which nodes live and who leads, in ZooKeeper."""
