@@ -25,6 +25,8 @@ class MemoryLog:
         self.cursors: dict[str, int] = {}
         self.dead: list[tuple[UplinkRecord, str]] = []
         self.flushes: list[int] = []
+        self.moved: set[int] = set()
+        """Offsets of records that another reader has taken over."""
         self.away: set[str] = set()
         """What the engine does not do now: read, flush, bury, append."""
         self.breaks_with: Exception | None = None
@@ -57,6 +59,9 @@ class MemoryLog:
                 return found
             self._grown.clear()
             await self._grown.wait()
+
+    def holds(self, consumer: str, record: UplinkRecord) -> bool:
+        return record.offset not in self.moved
 
     async def flush(self, consumer: str, offset: int) -> None:
         await asyncio.sleep(0)

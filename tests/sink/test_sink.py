@@ -348,3 +348,18 @@ async def test_the_span_of_what_would_come_again_is_bounded(world) -> None:
     gate.set()
     await world.clock.run_for(1)
     assert world.cursor() == world.log.records[-1].offset
+
+
+async def test_what_another_reader_took_over_is_not_tried_any_more(world, seen) -> None:
+    sink = world.start()
+    bad, behind = world.send(1, "!bad"), world.send(1, "behind")
+    world.send(2, "other")
+    await world.clock.run_for(0)
+    assert [text for _, text, _ in seen] == ["!bad", "other"]
+    world.log.moved |= {bad, behind}
+    await world.clock.run_for(60)
+    assert [text for _, text, _ in seen] == ["!bad", "other"]
+    assert (sink.counts.moved, sink.waiting, world.log.dead) == (2, 0, [])
+    world.send(1, "new")
+    await world.clock.run_for(0)
+    assert seen[-1] == (1, "new", 1)

@@ -11,8 +11,8 @@ from longwire.reasons import Status
 AppendCallback = Callable[[UplinkRecord, Status], None]
 
 
-class UplinkLog(Protocol):
-    """An append-only log with a cursor for each consumer; each device's records keep their order."""
+class UplinkWriter(Protocol):
+    """Where a node puts what devices send to the application; each device's records keep their order."""
 
     @property
     def queued_bytes(self) -> int:
@@ -20,18 +20,31 @@ class UplinkLog(Protocol):
         ...
 
     def append(self, record: UplinkRecord, done: AppendCallback) -> None:
-        """Queues a record for the next commit; ``done`` runs on the loop, in the order of the calls.
+        """Queues a record for the next commit; ``done`` runs on the loop, a device's in the order of the calls.
 
-        Status OK: durable. DUPLICATE: the device's message of this id is in the log already. NOT_DURABLE: not
-        kept; try again.
+        Status OK: durable. DUPLICATE: the device's message of this id is in the log already; where the engine cannot
+        tell, it is OK and the readers get it once. NOT_DURABLE: not kept; try again. Records that are refused at
+        once may be told before those that are under way.
         """
         ...
+
+
+class UplinkReader(Protocol):
+    """The log as a consumer sees it: its records once, in order a device, and a cursor.
+
+    Offsets rise in the order in which records are read; they are those of this reader.
+    """
 
     async def read(self, consumer: str, limit: int) -> Sequence[UplinkRecord]:
         """The next records behind what this consumer has read, oldest first; waits until there is one.
 
-        Records that were read and not flushed come again after a restart. Raises StoreUnavailable.
+        Records that were read and not flushed come again after a restart, here or at another reader of the same
+        name. Raises StoreUnavailable.
         """
+        ...
+
+    def holds(self, consumer: str, record: UplinkRecord) -> bool:
+        """Whether a record that was read is this reader's to handle; False: another has taken it over."""
         ...
 
     async def flush(self, consumer: str, offset: int) -> None:
@@ -42,6 +55,10 @@ class UplinkLog(Protocol):
         """Durably lays a record that its handler will not take among the dead letters. Raises StoreUnavailable."""
         ...
 
+
+class UplinkHistory(Protocol):
+    """The records of the last days, to be looked through."""
+
     async def records(
         self, before: int, device_no: int | None, kind: str | None, since_ms: int, limit: int
     ) -> tuple[Sequence[UplinkRecord], int | None]:
@@ -50,6 +67,10 @@ class UplinkLog(Protocol):
         A call looks at a bounded number of records and may give fewer than ``limit``. Raises StoreUnavailable.
         """
         ...
+
+
+class UplinkLog(UplinkWriter, UplinkReader, UplinkHistory, Protocol):
+    """All of it in one, as one process has it."""
 
 
 class DeadLetter(Struct, frozen=True):

@@ -26,7 +26,7 @@ from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.ids import message_id_text
 from longwire.model import UplinkRecord
-from longwire.ports.uplink import UplinkLog
+from longwire.ports.uplink import UplinkReader
 from longwire.reasons import Status
 from longwire.sink.settings import SinkSettings
 from longwire.sink.window import Entry, Window
@@ -54,7 +54,7 @@ Lane = deque[_Work]
 class Counts:
     """What the sink has done since it was made; plain numbers for the metrics."""
 
-    __slots__ = ("buried", "flushed", "handled", "read", "retried", "unhandled")
+    __slots__ = ("buried", "flushed", "handled", "moved", "read", "retried", "unhandled")
 
     def __init__(self) -> None:
         self.read = 0
@@ -62,6 +62,8 @@ class Counts:
         self.retried = 0
         """Calls that failed and were or will be repeated."""
         self.buried = 0
+        self.moved = 0
+        """Records that another sink took over before they were done here."""
         self.unhandled = 0
         """Records of a kind that no handler takes; they stay in the log for its other readers."""
         self.flushed = 0
@@ -73,7 +75,7 @@ class Sink:
 
     def __init__(
         self,
-        log: UplinkLog,
+        log: UplinkReader,
         app: Longwire,
         *,
         clock: Clock,
@@ -200,10 +202,13 @@ class Sink:
             del self._lanes[device_no]
 
     async def _see_through(self, record: UplinkRecord, handler: UplinkHandler, lane: Lane) -> bool:
-        """Whether the record is handled or buried; False where a stop came between two calls."""
+        """Whether the record is handled, buried or another sink's; False where a stop came between two calls."""
         failures = 0
         attempt = 0
         while not self._is_stopping.is_set():
+            if not self._log.holds(self._settings.consumer, record):
+                self.counts.moved += 1
+                return True
             attempt += 1
             result = await self._call(record, handler, attempt)
             if result.status is Status.OK:
