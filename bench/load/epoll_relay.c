@@ -1,9 +1,9 @@
 /* The floor: what this machine can do when the server does almost nothing.
  *
  * One epoll loop in C that reads real frames, finds the receiver in a hash table and writes a real PUSH (and SENT,
- * where asked for). It checks no token, keeps no message, bounds no buffer, and knows neither TTL nor group: no server
- * for use, but the same system calls and the same bytes that any relay needs. Writes are gathered for one loop turn,
- * as in the server under test.
+ * where asked for); to a group, which is everybody else, the same PUSH to each. It checks no token, keeps no message,
+ * bounds no buffer, and knows no TTL: no server for use, but the same system calls and the same bytes that any relay
+ * needs. Writes are gathered for one loop turn, as in the server under test.
  *
  *   usage: epoll_relay PORT
  */
@@ -36,7 +36,7 @@ static int epoll_fd;
 static uint32_t next_handle = 1;
 static struct peer *buckets[BUCKETS], *dirty, *dead;
 static uint8_t scratch[READ_BYTES];
-static const char device_prefix[] = "device:";
+static const char device_prefix[] = "device:", group_prefix[] = "group:";
 
 static uint64_t wall_ms(void)
 {
@@ -125,12 +125,39 @@ static bool on_connect(struct peer *p, const struct frame *frame, struct unpacke
     return true;
 }
 
+static void push_to_all(struct peer *sender, struct span id, struct span to, struct span kind, struct span payload)
+{
+    static struct buffer once;
+    once.start = once.end = 0;
+    size_t mark = frame_begin(&once, 0, CMD_PUSH, next_handle);
+    next_handle = next_handle == UINT32_MAX ? 1 : next_handle + 1;
+    pack_array(&once, 7);
+    pack_bin(&once, id);
+    pack_str(&once, kind);
+    pack_str(&once, address_of(sender));
+    pack_bin(&once, payload);
+    pack_uint(&once, wall_ms());
+    pack_str(&once, span_of(""));
+    pack_str(&once, to);
+    frame_end(&once, mark);
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct peer *p = buckets[i]; p; p = p->next_in_bucket)
+            if (p != sender) {
+                buffer_append(&p->out, once.data + once.start, buffer_length(&once));
+                touch(p);
+            }
+}
+
 static bool on_send(struct peer *p, const struct frame *frame, struct unpacker *u)
 {
     uint32_t fields = unpack_array(u);
     struct span id = unpack_bytes(u), to = unpack_bytes(u), kind = unpack_bytes(u), payload = unpack_bytes(u);
     if (u->bad || fields < 4 || id.length != 16 || p->address == NULL)
         return false;
+    if (to.length >= sizeof group_prefix - 1 && memcmp(to.data, group_prefix, sizeof group_prefix - 1) == 0) {
+        push_to_all(p, id, to, kind, payload);
+        return true;
+    }
     struct peer *receiver = find(to);
     if (receiver) {
         struct buffer *b = &receiver->out;
