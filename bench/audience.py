@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from longwire.adapters.sql import device_sets
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
 from longwire.clock import SystemClock

@@ -1,17 +1,15 @@
-"""Push stores as the contract tests take them: one maker an engine, and short words for what tests say often."""
+"""Push stores as the contract tests take them, and short words for what tests say often."""
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from msgspec.structs import replace
 from pyroaring import BitMap
 
 from longwire.adapters.embedded.receipts import EmbeddedReceipts
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
 from longwire.histogram import Histogram
@@ -20,6 +18,7 @@ from longwire.operations_model import Event
 from longwire.ports.push_work import PushWork
 from longwire.ports.pushes import PushStore
 from longwire.ports.receipts import ReceiptLog
+from longwire.ports.waiting import WaitingHints
 from longwire.push_model import (
     Audience,
     Claim,
@@ -49,7 +48,7 @@ class Made:
     receipts: ReceiptLog
     waiting: SqlPushWaiting
     clock: ManualClock
-    database: SqliteDatabase
+    database: Database
     accounts: SqlAccounts
     events: list[Event] = field(default_factory=list)
     wanted: set[str] = field(default_factory=set)
@@ -147,11 +146,9 @@ def assert_adds_up(stats: PushStats) -> None:
     assert stats.targeted == ended + stats.pending
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path, clock: ManualClock) -> AsyncIterator[Made]:
-    """All of it on one database file."""
-    database = SqliteDatabase(folder)
-    waiting = SqlPushWaiting(database, clock, clock.sleep)
+def pushes_on(database: Database, clock: ManualClock, hints: WaitingHints | None = None) -> Made:
+    """All of it on one database, which is started."""
+    waiting = SqlPushWaiting(database, clock, clock.sleep, hints)
     events: list[Event] = []
     wanted: set[str] = set()
     store = SqlPushes(
@@ -162,13 +159,9 @@ async def on_sqlite(folder: Path, clock: ManualClock) -> AsyncIterator[Made]:
         note_events=lambda _connection, noted: events.extend(noted),
         wants=wanted.__contains__,
     )
-    accounts = SqlAccounts(database)
-    await database.start()
-    try:
-        yield Made(store, store, EmbeddedReceipts(store), waiting, clock, database, accounts, events, wanted)
-    finally:
-        await database.stop()
+    receipts = EmbeddedReceipts(store)
+    return Made(store, store, receipts, waiting, clock, database, SqlAccounts(database), events, wanted)
 
 
-Maker = Callable[[Path, ManualClock], AbstractAsyncContextManager[Made]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
+Maker = Callable[[ManualClock], AbstractAsyncContextManager[Made]]
+"""Opens a test's store: empty the first time, and with what is in it the next."""

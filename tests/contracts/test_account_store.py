@@ -1,19 +1,15 @@
-"""What every AccountStore does, whatever engine it stands on.
-
-An adapter joins by a maker in ``MAKERS``: from a fresh folder to a started store, and what stops it.
-"""
+"""What every AccountStore does, whatever engine it stands on."""
 
 import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.errors import StoreUnavailable
 from longwire.ports.accounts import AccountStore, AlreadyRegistered, ApiKey, App, NewDevice
 
@@ -21,28 +17,22 @@ NOW_MS = 1_764_000_000_000
 LATER_MS = NOW_MS + 86_400_000
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[AccountStore]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        yield SqlAccounts(database)
-    finally:
-        await database.stop()
-
-
-Maker = Callable[[Path], AbstractAsyncContextManager[AccountStore]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
-
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+Maker = Callable[[], AbstractAsyncContextManager[AccountStore]]
 
 
 @pytest.fixture
-async def store(maker: Maker, tmp_path: Path) -> AsyncIterator[AccountStore]:
-    async with maker(tmp_path) as made:
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[AccountStore]:
+        async with open_database() as database:
+            yield SqlAccounts(database)
+
+    return make
+
+
+@pytest.fixture
+async def store(maker: Maker) -> AsyncIterator[AccountStore]:
+    async with maker() as made:
         yield made
 
 
@@ -248,11 +238,11 @@ async def test_keys_are_listed_newest_first_and_end_once(store) -> None:
     assert (await store.find_key("key_1")).revoked_at_ms == NOW_MS + 2
 
 
-async def test_what_returned_is_there_after_a_restart(maker, tmp_path) -> None:
-    async with maker(tmp_path) as store:
+async def test_what_returned_is_there_after_a_restart(maker) -> None:
+    async with maker() as store:
         ((device, _),) = await store.register([new("d-1", refresh="r")], NOW_MS)
         assert await store.use_nonce("a", "n", LATER_MS)
-    async with maker(tmp_path) as store:
+    async with maker() as store:
         assert await store.find_by_refresh(hash_of("r")) == device
         assert (await store.check_tokens([hash_of("t-d-1")], NOW_MS))[0].device_no == device.device_no
         assert not await store.use_nonce("a", "n", LATER_MS)
@@ -269,8 +259,8 @@ CALLS: list[Callable[[AccountStore], Awaitable[object]]] = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_store_that_is_stopped_says_that_it_is_unavailable(maker, tmp_path, call) -> None:
-    async with maker(tmp_path) as store:
+async def test_a_store_that_is_stopped_says_that_it_is_unavailable(maker, call) -> None:
+    async with maker() as store:
         pass
     with pytest.raises(StoreUnavailable):
         await call(store)

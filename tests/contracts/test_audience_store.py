@@ -1,21 +1,17 @@
-"""What every AudienceStore does, whatever engine it stands on.
-
-An adapter joins by a maker in ``MAKERS``: from a fresh folder to a started pair of stores, and what stops it.
-"""
+"""What every AudienceStore does, whatever engine it stands on."""
 
 import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 from pyroaring import BitMap
 
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.errors import StoreUnavailable
 from longwire.ports.accounts import AccountStore, DeviceChange, DeviceFilter, NewDevice, TooManyTags
 from longwire.ports.audiences import AudienceStore
@@ -25,28 +21,22 @@ NOW_MS = 1_764_000_000_000  # 2025-11-24
 TAG, GROUP = SetKind.TAG, SetKind.GROUP
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        yield SqlAccounts(database), SqlAudiences(database)
-    finally:
-        await database.stop()
-
-
-Maker = Callable[[Path], AbstractAsyncContextManager[tuple[AccountStore, AudienceStore]]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
-
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+Maker = Callable[[], AbstractAsyncContextManager[tuple[AccountStore, AudienceStore]]]
 
 
 @pytest.fixture
-async def stores(maker: Maker, tmp_path: Path) -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
-    async with maker(tmp_path) as made:
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
+        async with open_database() as database:
+            yield SqlAccounts(database), SqlAudiences(database)
+
+    return make
+
+
+@pytest.fixture
+async def stores(maker: Maker) -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
+    async with maker() as made:
         yield made
 
 
@@ -295,11 +285,11 @@ async def test_pages_of_devices_meet_everything_that_is_asked_for(accounts, sets
     assert await page(tag="x", without=BitMap(made)) == others[::-1]
 
 
-async def test_what_was_told_is_there_after_a_restart(maker, tmp_path) -> None:
-    async with maker(tmp_path) as (accounts, sets):
+async def test_what_was_told_is_there_after_a_restart(maker) -> None:
+    async with maker() as (accounts, sets):
         (one,) = await register(accounts, "a")
         await sets.change([SetChange(one, TAG, add=("x",))], NOW_MS)
-    async with maker(tmp_path) as (_, sets):
+    async with maker() as (_, sets):
         assert await members(sets, TAG, "x") == [one]
     with pytest.raises(StoreUnavailable):
         await sets.change([SetChange(one, TAG, add=("y",))], NOW_MS)

@@ -1,13 +1,10 @@
 """The contract of ports.commands.CommandStore; every adapter passes it."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
 from longwire.adapters.sql.commands import SqlCommands
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.operations_model import Command, CommandStatus
 from longwire.ports.commands import CommandStore
 
@@ -18,11 +15,8 @@ TIMED_OUT = replace(SENT, status=CommandStatus.TIMED_OUT, detail="the device did
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[CommandStore]:
-    database = SqliteDatabase(tmp_path)
-    await database.start()
-    yield SqlCommands(database)
-    await database.stop()
+async def store(database: Database) -> CommandStore:
+    return SqlCommands(database)
 
 
 async def test_a_command_is_found_as_it_was_kept(store: CommandStore) -> None:

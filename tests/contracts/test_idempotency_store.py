@@ -1,14 +1,13 @@
-"""What every IdempotencyStore does, whatever engine it stands on. An adapter joins by a maker in ``MAKERS``."""
+"""What every IdempotencyStore does, whatever engine it stands on."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.idempotency import SqlIdempotency
 from longwire.errors import StoreUnavailable
 from longwire.ports.idempotency import IdempotencyStore
@@ -18,28 +17,22 @@ DAY_MS = 86_400_000
 NOW_MS = 1_764_000_000_000
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[IdempotencyStore]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        yield SqlIdempotency(database)
-    finally:
-        await database.stop()
-
-
-Maker = Callable[[Path], AbstractAsyncContextManager[IdempotencyStore]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
-
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+Maker = Callable[[], AbstractAsyncContextManager[IdempotencyStore]]
 
 
 @pytest.fixture
-async def store(maker: Maker, tmp_path: Path) -> AsyncIterator[IdempotencyStore]:
-    async with maker(tmp_path) as made:
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[IdempotencyStore]:
+        async with open_database() as database:
+            yield SqlIdempotency(database)
+
+    return make
+
+
+@pytest.fixture
+async def store(maker: Maker) -> AsyncIterator[IdempotencyStore]:
+    async with maker() as made:
         yield made
 
 
@@ -47,13 +40,13 @@ def answer(key: str = "k", caller: str = "c", body: bytes = b"{}", created_at_ms
     return KeptAnswer(caller, key, b"f" * 32, 202, body, created_at_ms, "/v1/pushes/psh_1")
 
 
-async def test_an_answer_is_found_as_it_was_kept_also_after_a_restart(maker, tmp_path) -> None:
+async def test_an_answer_is_found_as_it_was_kept_also_after_a_restart(maker) -> None:
     kept = answer(body=b"\0\xff" * 1_000)
-    async with maker(tmp_path) as store:
+    async with maker() as store:
         assert await store.find("c", "k") is None
         assert await store.keep(kept) is None
         assert await store.find("c", "k") == kept
-    async with maker(tmp_path) as store:
+    async with maker() as store:
         assert await store.find("c", "k") == kept
 
 
@@ -81,8 +74,8 @@ async def test_of_many_at_once_one_is_kept(store) -> None:
     assert [found for found in told if found is not None] == [kept] * 49
 
 
-async def test_a_store_that_is_stopped_says_so(maker, tmp_path) -> None:
-    async with maker(tmp_path) as store:
+async def test_a_store_that_is_stopped_says_so(maker) -> None:
+    async with maker() as store:
         pass
     with pytest.raises(StoreUnavailable):
         await store.find("c", "k")

@@ -3,12 +3,11 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 from msgspec.structs import replace
 
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.imports import SqlImports
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
@@ -18,31 +17,25 @@ from longwire.ports.imports import ImportStore
 NOW_MS = 1_764_000_000_000
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[ImportStore]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        yield SqlImports(database)
-    finally:
-        await database.stop()
+Maker = Callable[[], AbstractAsyncContextManager[ImportStore]]
 
 
-Maker = Callable[[Path], AbstractAsyncContextManager[ImportStore]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[ImportStore]:
+        async with open_database() as database:
+            yield SqlImports(database)
 
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+    return make
 
 
 def job() -> Import:
     return Import(new_message_id(), "running", "csv", NOW_MS)
 
 
-async def test_jobs_are_kept_as_they_stand_listed_newest_first_and_gone_on_with_oldest_first(maker, tmp_path) -> None:
-    async with maker(tmp_path) as store:
+async def test_jobs_are_kept_as_they_stand_listed_newest_first_and_gone_on_with_oldest_first(maker) -> None:
+    async with maker() as store:
         jobs = [job() for _ in range(4)]
         for one in jobs:
             await store.put(one)
@@ -61,7 +54,7 @@ async def test_jobs_are_kept_as_they_stand_listed_newest_first_and_gone_on_with_
         assert await store.page(b"", 2) == [jobs[3], jobs[2]]
         assert await store.page(jobs[2].import_id, 5) == [ended, jobs[0]]
         assert await store.running() == [jobs[0], jobs[2], jobs[3]]
-    async with maker(tmp_path) as store:
+    async with maker() as store:
         assert await store.find(ended.import_id) == ended
     with pytest.raises(StoreUnavailable):
         await store.put(ended)

@@ -1,7 +1,6 @@
 """What every MessageStore does, whatever engine it stands on.
 
-An adapter joins by a maker in ``MAKERS``: from a fresh folder, a clock and the bound of an inbox to a started store,
-and what stops it. ``missed`` is asked of the account store that goes with it.
+``missed`` is asked of the account store that goes with it.
 """
 
 import asyncio
@@ -10,12 +9,11 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
@@ -38,25 +36,19 @@ class Made:
     clock: ManualClock
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path, clock: ManualClock, max_inbox: int) -> AsyncIterator[Made]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        store = SqlMessageStore(database, clock, max_inbox)
-        await store.start()
-        yield Made(store, SqlAccounts(database), clock)
-    finally:
-        await database.stop()
+Maker = Callable[[ManualClock, int], AbstractAsyncContextManager[Made]]
 
 
-Maker = Callable[[Path, ManualClock, int], AbstractAsyncContextManager[Made]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make(clock: ManualClock, max_inbox: int) -> AsyncIterator[Made]:
+        async with open_database() as database:
+            store = SqlMessageStore(database, clock, max_inbox)
+            await store.start()
+            yield Made(store, SqlAccounts(database), clock)
 
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+    return make
 
 
 @pytest.fixture
@@ -65,8 +57,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def made(maker: Maker, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Made]:
-    async with maker(tmp_path, clock, MAX_INBOX) as made:
+async def made(maker: Maker, clock: ManualClock) -> AsyncIterator[Made]:
+    async with maker(clock, MAX_INBOX) as made:
         devices = [NewDevice(f"d-{n}", bytes([n]) * 32, clock.now_ms() + HOUR_MS, None) for n in range(1, 6)]
         await made.accounts.register(devices, clock.now_ms())
         yield made
@@ -155,7 +147,7 @@ async def test_a_message_waits_as_it_was_sent(store, clock) -> None:
             b"t" * 24,
         )
     ]
-    assert await store.who_waits([1, 2], clock.now_ms()) == {1}
+    assert set(await store.oldest_waiting([1, 2], clock.now_ms())) == {1}
     assert 1 in await store.who_may_wait([1, 2])
 
 
@@ -176,6 +168,20 @@ async def test_waiting_comes_oldest_first_behind_a_place_and_within_a_limit(stor
         [b"2", b"3"],
         [b"0", b"1", b"2", b"3", b"4"],
     ]
+
+
+async def test_the_oldest_that_waits_is_told_for_each_device_and_who_acknowledged_for_each_message(
+    store, clock
+) -> None:
+    first, second = await commit(store, envelope(clock, 1, 2, ttl_s=10), envelope(clock, 1, 2, 3))
+    assert await store.oldest_waiting([1, 2, 3, 4], clock.now_ms()) == {1: first.seq, 2: first.seq, 3: second.seq}
+    store.acknowledge([Receipt(1, first.seq, clock.now_ms(), "n1"), Receipt(3, second.seq, clock.now_ms(), "n2")])
+    await barrier(store)
+    assert await store.oldest_waiting([1, 2, 3, 4], clock.now_ms()) == {1: second.seq, 2: first.seq}
+    assert await store.acked_by(first.seq) == {1}
+    assert await store.acked_by(second.seq) == {3}
+    clock.advance(10)
+    assert await store.oldest_waiting([2], clock.now_ms()) == {2: second.seq}
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -210,7 +216,9 @@ async def test_an_ack_ends_what_waits_for_that_device_and_repeating_it_is_no_err
         await barrier(store)
     assert await waiting(store, clock, 1) == []
     assert len(await waiting(store, clock, 2)) == 1
-    assert await store.who_waits([1, 2, 3], clock.now_ms()) == {2}
+    assert await store.oldest_waiting([1, 2, 3], clock.now_ms()) == {2: outcome.seq}
+    assert await store.acked_by(outcome.seq) >= {1}
+    assert await store.acked_by(999) == set()
 
 
 async def test_what_has_expired_does_not_wait(store, clock) -> None:
@@ -222,7 +230,7 @@ async def test_what_has_expired_does_not_wait(store, clock) -> None:
     )
     clock.advance(10)
     assert await waiting(store, clock) == []
-    assert await store.who_waits([1], clock.now_ms()) == set()
+    assert await store.oldest_waiting([1], clock.now_ms()) == {}
 
 
 async def _none_and(store: MessageStore, clock: ManualClock, seq: int) -> list[Waiting | None]:
@@ -395,11 +403,11 @@ async def test_emptying_an_inbox_withdraws_everything_in_it(store, clock) -> Non
 # Restarts
 
 
-async def test_what_was_confirmed_is_there_after_a_restart_and_places_go_on_rising(maker, tmp_path, clock) -> None:
+async def test_what_was_confirmed_is_there_after_a_restart_and_places_go_on_rising(maker, clock) -> None:
     message_id = new_message_id()
     last = 0
     for n in range(3):
-        async with maker(tmp_path, clock, MAX_INBOX) as made:
+        async with maker(clock, MAX_INBOX) as made:
             again = envelope(clock, 1, message_id=message_id)
             (outcome,) = await commit(made.store, again)
             assert outcome.status is (Status.OK if n == 0 else Status.DUPLICATE)
@@ -407,16 +415,16 @@ async def test_what_was_confirmed_is_there_after_a_restart_and_places_go_on_risi
             assert outcome.seq > last
             last = outcome.seq
             assert 1 in await made.store.who_may_wait([1])
-    async with maker(tmp_path, clock, MAX_INBOX) as made:
+    async with maker(clock, MAX_INBOX) as made:
         assert [m.payload for m in await waiting(made.store, clock)] == [b"hi", b"0", b"1", b"2"]
 
 
-async def test_after_a_restart_what_is_left_of_a_ttl_is_the_maximum_at_most(maker, tmp_path) -> None:
+async def test_after_a_restart_what_is_left_of_a_ttl_is_the_maximum_at_most(maker) -> None:
     ahead = ManualClock(now_ms=2_000_000_000_000)
-    async with maker(tmp_path, ahead, MAX_INBOX) as made:
+    async with maker(ahead, MAX_INBOX) as made:
         await commit(made.store, envelope(ahead, 1))
     behind = ManualClock(now_ms=1_700_000_000_000)
-    async with maker(tmp_path, behind, MAX_INBOX) as made:
+    async with maker(behind, MAX_INBOX) as made:
         await commit(made.store, envelope(behind, 1, payload=b"short", ttl_s=60))
         assert len(await waiting(made.store, behind)) == 2
         behind.advance(MAX_TTL_S - 1)
@@ -429,13 +437,14 @@ async def test_after_a_restart_what_is_left_of_a_ttl_is_the_maximum_at_most(make
     "call",
     [
         lambda store: store.waiting([InboxQuery(1, 0, 1)], 0),
-        lambda store: store.who_waits([1], 0),
+        lambda store: store.oldest_waiting([1], 0),
+        lambda store: store.acked_by(1),
         lambda store: store.still_waiting([(1, 1)], 0),
         lambda store: store.empty_inbox(1),
     ],
 )
-async def test_a_store_that_is_stopped_says_that_it_is_unavailable(maker, tmp_path, clock, call) -> None:
-    async with maker(tmp_path, clock, MAX_INBOX) as made:
+async def test_a_store_that_is_stopped_says_that_it_is_unavailable(maker, clock, call) -> None:
+    async with maker(clock, MAX_INBOX) as made:
         pass
     with pytest.raises(StoreUnavailable):
         await call(made.store)
@@ -458,6 +467,6 @@ async def test_a_hint_never_leaves_out_a_device_for_whom_something_waits(store, 
                     store.acknowledge([Receipt(no, message.seq, 0, "n")])
         if rng.random() < 0.2:
             await barrier(store)  # what is committed has been told
-            assert await store.who_waits(range(1, 6), clock.now_ms()) <= await store.who_may_wait(range(1, 6))
+            assert set(await store.oldest_waiting(range(1, 6), clock.now_ms())) <= await store.who_may_wait(range(1, 6))
     await barrier(store)
-    assert await store.who_waits(range(1, 6), clock.now_ms()) <= await store.who_may_wait(range(1, 6))
+    assert set(await store.oldest_waiting(range(1, 6), clock.now_ms())) <= await store.who_may_wait(range(1, 6))

@@ -4,12 +4,11 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.presence import SqlPresence
 from longwire.errors import StoreUnavailable
 from longwire.operations_model import LastSession
@@ -19,28 +18,22 @@ from longwire.ports.presence import PresenceStore
 NOW_MS = 1_764_000_000_000
 
 
-@contextlib.asynccontextmanager
-async def on_sqlite(folder: Path) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
-    database = SqliteDatabase(folder)
-    await database.start()
-    try:
-        yield SqlAccounts(database), SqlPresence(database)
-    finally:
-        await database.stop()
-
-
-Maker = Callable[[Path], AbstractAsyncContextManager[tuple[AccountStore, PresenceStore]]]
-MAKERS: dict[str, Maker] = {"sqlite": on_sqlite}
-
-
-@pytest.fixture(params=sorted(MAKERS))
-def maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
+Maker = Callable[[], AbstractAsyncContextManager[tuple[AccountStore, PresenceStore]]]
 
 
 @pytest.fixture
-async def stores(maker: Maker, tmp_path: Path) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
-    async with maker(tmp_path) as made:
+def maker(open_database: OpenDatabase) -> Maker:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
+        async with open_database() as database:
+            yield SqlAccounts(database), SqlPresence(database)
+
+    return make
+
+
+@pytest.fixture
+async def stores(maker: Maker) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
+    async with maker() as made:
         yield made
 
 
@@ -98,11 +91,11 @@ async def test_a_device_that_is_deleted_is_forgotten_and_its_sessions_end_leaves
     assert await store.last_sessions([one, two]) == [None, ended(two, 3)]
 
 
-async def test_what_was_committed_is_there_after_a_restart(maker, tmp_path) -> None:
-    async with maker(tmp_path) as (accounts, store):
+async def test_what_was_committed_is_there_after_a_restart(maker) -> None:
+    async with maker() as (accounts, store):
         (one,) = await register(accounts, "a")
         store.ended(ended(one, 1))
-    async with maker(tmp_path) as (_, store):
+    async with maker() as (_, store):
         assert await store.last_sessions([one]) == [ended(one, 1)]
     with pytest.raises(StoreUnavailable):
         await store.last_sessions([one])

@@ -1,7 +1,8 @@
 """Random lives of pushes against a model of plain sets: every device in one state, and the numbers add up, always.
 
-The store under test is opened anew whenever it crashes: on a copy of its files as they are at that moment, while
-receipts may be on their way, as ``kill -9`` would leave them.
+On SQLite the store under test is opened anew whenever it crashes: on a copy of its files as they are at that moment,
+while receipts may be on their way, as ``kill -9`` would leave them. On a shared engine there are two of it, as in two
+processes, and what begins with one goes on with the other.
 """
 
 import asyncio
@@ -9,11 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import pytest
+from databases import empty
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     Bundle,
@@ -26,14 +29,20 @@ from hypothesis.stateful import (
 )
 from pyroaring import BitMap
 
-from longwire.adapters.sql.database import FILE_NAME, SqliteDatabase
+from longwire.adapters.embedded.waiting import EmbeddedWaiting
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain
+from longwire.adapters.sql.push_schedule import TTL_0_GRACE_MS
 from longwire.adapters.sql.push_segments import forget_device
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
-from longwire.adapters.sql.pushes import TTL_0_GRACE_MS, SqlPushes
+from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.shared import SharedDatabase, migrate_shared
+from longwire.adapters.sql.sqlite import FILE_NAME, SqliteDatabase
 from longwire.histogram import Histogram
 from longwire.ids import new_message_id
 from longwire.ports.push_work import Due
 from longwire.ports.pushes import StateConflict
+from longwire.ports.waiting import WaitingHints
 from longwire.push_model import (
     Audience,
     Claim,
@@ -47,6 +56,7 @@ from longwire.push_model import (
     SegmentReceipts,
 )
 from longwire.testing import ManualClock
+from longwire.testing.engines import MariaDb, Postgres
 
 T = TypeVar("T")
 
@@ -178,12 +188,24 @@ class Pushes(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(dir=self.template.parent))
         self.folders = 0
         self.models: list[Model] = []
-        self.open_on(self.template)
+        self.open_first()
 
     def teardown(self) -> None:
         self.run(self.database.stop())
         self.runner.close()
         shutil.rmtree(self.root)
+
+    def open_first(self) -> None:
+        self.open_on(self.template)
+
+    def open_again(self) -> None:
+        """As what comes after a crash does."""
+        database = self.database
+        self.open_on(self.folder)
+        self.run(database.stop())
+
+    def go_elsewhere(self) -> None:
+        """To another process, where there is one."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -197,10 +219,13 @@ class Pushes(RuleBasedStateMachine):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, copy / name)
         self.folder = copy
-        self.database = SqliteDatabase(copy)
-        self.waiting = SqlPushWaiting(self.database, self.clock)
-        self.store = SqlPushes(self.database, self.clock, self.waiting)
+        self.use(SqliteDatabase(copy))
         self.run(self.database.start())
+
+    def use(self, database: Database, hints: WaitingHints | None = None) -> None:
+        self.database = database
+        self.waiting = SqlPushWaiting(database, self.clock, hints=hints)
+        self.store = SqlPushes(database, self.clock, self.waiting)
 
     @property
     def now(self) -> int:
@@ -507,7 +532,8 @@ class Pushes(RuleBasedStateMachine):
 
     @rule(device=st.sampled_from(DEVICES))
     def delete_device(self, device: int) -> None:
-        self.run(self.database.write(lambda connection: forget_device(connection, device, self.now)))
+        forget = partial(forget_device, device_no=device, now_ms=self.now)
+        self.run(self.database.write(forget, Domain.PUSHES, Domain.EVENTS))
         for model in self.models:
             if model.is_open(self.now) and device in model.pending():
                 model.end(RecipientState.FAILED, {device})
@@ -535,9 +561,11 @@ class Pushes(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        folder, database = self.folder, self.database
-        self.open_on(folder)
-        self.run(database.stop())
+        self.open_again()
+
+    @rule()
+    def another_process_goes_on(self) -> None:
+        self.go_elsewhere()
 
     @rule(model=pushes, acked=some_devices)
     def crash_while_receipts_are_on_their_way(self, model: Model, acked: frozenset[int]) -> None:
@@ -605,6 +633,36 @@ class Pushes(RuleBasedStateMachine):
         assert [one is not None for one in live] == [m.is_live() and now < m.expires_ms for m in told]
 
 
+class SharedPushes(Pushes):
+    """Two processes on one database. In the place of Redis, hints that both have."""
+
+    url: str
+
+    def open_first(self) -> None:
+        self.hints = EmbeddedWaiting()
+        self.use(self.opened(), self.hints)
+        self.run(self.database.write(empty))
+        self.elsewhere = (self.database, self.waiting, self.store)
+        self.use(self.opened(), self.hints)
+
+    def opened(self) -> Database:
+        database = SharedDatabase(self.url)
+        self.run(database.start())
+        return database
+
+    def open_again(self) -> None:
+        self.run(self.database.stop())
+        self.use(self.opened(), self.hints)
+
+    def go_elsewhere(self) -> None:
+        here = (self.database, self.waiting, self.store)
+        (self.database, self.waiting, self.store), self.elsewhere = self.elsewhere, here
+
+    def teardown(self) -> None:
+        self.run(self.elsewhere[0].stop())
+        super().teardown()
+
+
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
     """A data folder with a fresh database."""
@@ -618,8 +676,7 @@ def template(tmp_path: Path) -> Path:
     return tmp_path / "template"
 
 
-def run_machine(template: Path, max_examples: int, steps: int, phases: Iterable[Phase]) -> None:
-    machine = type("PushesHere", (Pushes,), {"template": template})
+def run_machine(machine: type[Pushes], max_examples: int, steps: int, phases: Iterable[Phase]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -633,11 +690,36 @@ def run_machine(template: Path, max_examples: int, steps: int, phases: Iterable[
     )
 
 
-def test_whatever_happens_to_a_push_its_numbers_add_up(template) -> None:
-    # Making a failure small takes minutes: the longer test below does it.
-    run_machine(template, 20, 50, set(Phase) - {Phase.shrink, Phase.explain})
+@pytest.fixture
+def alone(template: Path) -> type[Pushes]:
+    return type("PushesHere", (Pushes,), {"template": template})
+
+
+@pytest.fixture(params=["mariadb", "postgres"])
+def shared(request: pytest.FixtureRequest, template: Path) -> type[Pushes]:
+    engine: MariaDb | Postgres = request.getfixturevalue(f"{request.param}_engine")
+    url = engine.fresh_url()
+    asyncio.run(migrate_shared(url))
+    return type("PushesThere", (SharedPushes,), {"template": template, "url": url})
+
+
+# Making a failure small takes minutes: the longer tests below do it.
+SHORT = set(Phase) - {Phase.shrink, Phase.explain}
+
+
+def test_whatever_happens_to_a_push_its_numbers_add_up(alone) -> None:
+    run_machine(alone, 20, 50, SHORT)
+
+
+def test_whatever_happens_to_a_push_in_two_processes_its_numbers_add_up(shared) -> None:
+    run_machine(shared, 3, 50, SHORT)
 
 
 @pytest.mark.chaos
-def test_whatever_happens_to_a_push_its_numbers_add_up_for_longer(template) -> None:
-    run_machine(template, 300, 80, Phase)
+def test_whatever_happens_to_a_push_its_numbers_add_up_for_longer(alone) -> None:
+    run_machine(alone, 300, 80, Phase)
+
+
+@pytest.mark.chaos
+def test_whatever_happens_to_a_push_in_two_processes_its_numbers_add_up_for_longer(shared) -> None:
+    run_machine(shared, 40, 80, Phase)

@@ -466,14 +466,14 @@ async def test_the_check_goes_on_where_it_stopped(pushing) -> None:
 # -- across a restart ---------------------------------------------------------------------------------------------
 
 
-async def test_a_push_and_what_was_told_of_it_outlive_the_process(push_maker, tmp_path) -> None:
+async def test_a_push_and_what_was_told_of_it_outlive_the_process(push_maker) -> None:
     clock = ManualClock()
-    async with push_maker(tmp_path, clock) as made:
+    async with push_maker(clock) as made:
         push, _ = await made.store.create(made.new(key="k"), BitMap([1, 2, SEGMENT]), answer(made))
         await made.send(push, [1, 2])
         await made.ack(push, [1])
         before = await made.again(push)
-    async with push_maker(tmp_path, clock) as made:
+    async with push_maker(clock) as made:
         assert await made.again(push) == before
         assert await made.waiting.who_may_wait([1, 2, 3]) == {1, 2, 3}, "not yet rebuilt"
         with pytest.raises(AnsweredBefore):

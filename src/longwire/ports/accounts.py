@@ -129,6 +129,10 @@ class AccountStore(Protocol):
         """Gives the device a further token. Nothing happens where the device is deleted."""
         ...
 
+    async def token_hashes(self, device_no: int) -> list[bytes]:
+        """The hashes of the device's tokens that are kept, the revoked ones included."""
+        ...
+
     async def revoke_tokens(self, device_no: int, now_ms: int) -> None:
         """Ends every token of the device and its refresh token. It counts as claimed from then on."""
         ...

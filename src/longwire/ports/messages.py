@@ -57,8 +57,15 @@ class MessageStore(Protocol):
         """
         ...
 
-    async def who_waits(self, device_nos: Sequence[int], now_ms: int) -> set[int]:
-        """Those of the devices for whom anything waits. Raises StoreUnavailable."""
+    async def oldest_waiting(self, device_nos: Sequence[int], now_ms: int) -> dict[int, int]:
+        """The place of the oldest message that waits for each; without those for whom nothing does.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    async def acked_by(self, seq: int) -> set[int]:
+        """Who has acknowledged the message at this place, as far as that is committed. Raises StoreUnavailable."""
         ...
 
     async def still_waiting(self, wanted: Sequence[tuple[int, int]], now_ms: int) -> list[Waiting | None]:

@@ -1,27 +1,16 @@
 """Accounts on SQLite, where it is SQLite that matters: inboxes, constraints, batches as blobs."""
 
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select
 
 from longwire.adapters.sql import token_check
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.tables import inbox, receipts, tokens
 from longwire.errors import StoreUnavailable
 from longwire.model import Outcome
 from longwire.ports.accounts import App, NewDevice
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path)
-    await database.start()
-    yield database
-    await database.stop()
 
 
 @pytest.fixture
@@ -87,16 +76,14 @@ async def test_every_token_of_a_deleted_device_goes(database, store) -> None:
     assert await database.read(lambda connection: connection.execute(select(tokens)).fetchall()) == []
 
 
-async def test_a_number_is_not_given_again_after_a_restart(tmp_path) -> None:
+async def test_a_number_is_not_given_again_after_a_restart(open_database) -> None:
     numbers = []
     for n in range(3):
-        database = SqliteDatabase(tmp_path)
-        await database.start()
-        store = SqlAccounts(database)
-        (device,) = await registered(store, f"d-{n}")
-        await store.delete_device(device.device_no, 1)
-        numbers.append(device.device_no)
-        await database.stop()
+        async with open_database() as database:
+            store = SqlAccounts(database)
+            (device,) = await registered(store, f"d-{n}")
+            await store.delete_device(device.device_no, 1)
+            numbers.append(device.device_no)
     assert numbers == sorted(set(numbers))
 
 

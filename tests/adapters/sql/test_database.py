@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from longwire.adapters.sql import database as module
-from longwire.adapters.sql.database import DataFolderInUse, SqliteDatabase
+from longwire.adapters.sql import database as groups
+from longwire.adapters.sql import sqlite as module
+from longwire.adapters.sql.sqlite import DataFolderInUse, SqliteDatabase
 from longwire.errors import StoreUnavailable
 
 HANG_GUARD_S = 20.0
@@ -91,7 +92,7 @@ async def test_items_are_told_in_order_across_groups_also_when_a_group_takes_man
 
 
 async def test_a_group_is_bounded(database, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_GROUP", 10)
+    monkeypatch.setattr(groups, "_GROUP", 10)
     gathered = Gathered(database)
     for n in range(35):
         gathered.stage.add(n)
@@ -199,7 +200,7 @@ async def test_when_a_write_returns_what_was_queued_before_it_is_done_and_told(d
 
 
 async def test_an_exception_of_another_kind_does_not_kill_the_writer(database, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_run_stage", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "run_stage", lambda *_: 1 / 0)
     with pytest.raises(StoreUnavailable):
         await database.write(lambda c: None)
     monkeypatch.undo()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.retention import Retention, Sweeper
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.model import UplinkRecord
 from longwire.reasons import Status

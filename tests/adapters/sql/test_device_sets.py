@@ -15,8 +15,8 @@ from sqlalchemy import Connection, create_engine, event
 from longwire.adapters.sql import device_sets, migrate
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences, members
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.device_sets import EMPTY_KEPT_MS, Sets, change_sets, names_of, sweep_sets
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.tables import metadata
 from longwire.ports.accounts import NewDevice
 from longwire.push_model import SetChange, SetKind

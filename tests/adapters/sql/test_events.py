@@ -1,13 +1,13 @@
 """The outbox: what is kept, what webhooks are shown of it, and how it is swept."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from databases import OpenDatabase
 
 from longwire.adapters.sql import events as module
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain
 from longwire.adapters.sql.events import SqlEvents, sweep_events
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.adapters.sql.webhooks import SqlWebhooks
@@ -22,9 +22,9 @@ GIB = 1 << 30
 class Outbox:
     """A store with an outbox, and webhooks that nobody serves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.clock = ManualClock()
-        self.database = SqliteDatabase(folder)
+        self.database = database
         self.events = SqlEvents(self.database)
         self.webhooks = SqlWebhooks(self.database, self.events)
         self.messages = SqlMessageStore(self.database, self.clock, 2, self.events)
@@ -34,7 +34,7 @@ class Outbox:
         return (await self.webhooks.add(webhook)).webhook_no
 
     async def note(self, *events: Event) -> None:
-        await self.database.write(lambda connection: self.events.note(connection, events))
+        await self.database.write(lambda connection: self.events.note(connection, events), Domain.EVENTS)
 
     async def sweep(self, *, max_age_ms: int = 1_000, max_bytes: int = GIB, limit: int = 100) -> int:
         now_ms = self.clock.now_ms()
@@ -50,13 +50,11 @@ class Outbox:
 
 
 @pytest.fixture
-async def outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
-    outbox = Outbox(tmp_path)
-    await outbox.database.start()
+async def outbox(database: Database) -> Outbox:
+    outbox = Outbox(database)
     await outbox.messages.start()
     await outbox.webhooks.start()
-    yield outbox
-    await outbox.database.stop()
+    return outbox
 
 
 def event(kind: str = "push.acked", at_ms: int = 0) -> Event:
@@ -137,21 +135,63 @@ async def test_nothing_is_noted_where_nobody_wants_it(outbox: Outbox) -> None:
     assert count == 0
 
 
-async def test_webhooks_are_known_again_after_a_restart(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path)
-    await outbox.database.start()
+async def test_webhooks_are_known_again_after_a_restart(open_database: OpenDatabase) -> None:
+    async with open_database() as database:
+        outbox = Outbox(database)
+        await outbox.webhooks.start()
+        await outbox.add("push.acked", "uplink")
+        await outbox.webhooks.fails(1, 70)
+        await outbox.webhooks.fails(1, 90)
+        before = await outbox.webhooks.all_webhooks()
+    async with open_database() as database:
+        again = Outbox(database)
+        await again.webhooks.start()
+        assert await again.webhooks.all_webhooks() == before
+        assert before[0].failing_since_ms == 70
+        assert "secret" not in repr(before[0])
+        assert again.events.wants("push.acked")
+        assert not again.events.wants("push.completed")
+
+
+async def test_a_look_at_the_webhooks_that_finds_nothing_new_wakes_nobody(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await outbox.add("push.*")
+    woken: list[None] = []
+    monkeypatch.setattr(outbox.events, "grow", lambda: woken.append(None))
     await outbox.webhooks.start()
-    await outbox.add("push.acked", "uplink")
-    await outbox.webhooks.fails(1, 70)
-    await outbox.webhooks.fails(1, 90)
-    before = await outbox.webhooks.all_webhooks()
-    await outbox.database.stop()
-    again = Outbox(tmp_path)
-    await again.database.start()
-    await again.webhooks.start()
-    assert await again.webhooks.all_webhooks() == before
-    assert before[0].failing_since_ms == 70
-    assert "secret" not in repr(before[0])
-    assert again.events.wants("push.acked")
-    assert not again.events.wants("push.completed")
-    await again.database.stop()
+    assert woken == []
+    await outbox.add("presence.*")
+    assert woken
+
+
+async def test_the_letter_of_a_batch_is_found_and_replayed_once(outbox: Outbox) -> None:
+    number = await outbox.add("push.*")
+    await outbox.note(*[event() for _ in range(3)])
+    batch = b'{"events":[{"kind":"push.acked","id":"1"},{"kind":"push.completed","id":"2"}]}'
+    await outbox.webhooks.bury(number, 2, batch, "x" * 5_000, 7)
+    (letter,) = await outbox.webhooks.letters(0, 10)
+    assert (letter.webhook_no, letter.body, len(letter.error), letter.buried_at_ms) == (number, b"", 4_000, 7)
+    assert await outbox.webhooks.letters(letter.letter_no, 10) == []
+    kept = await outbox.webhooks.letter(letter.letter_no)
+    assert kept is not None
+    assert kept.body == batch
+    assert [one.event_no for one in await outbox.events.read(number, 2, 10)] == [3]
+    for _ in range(2):
+        replayed = await outbox.webhooks.replay(letter.letter_no, 9)
+        assert replayed is not None
+        assert replayed.replayed_at_ms == 9
+    again = await outbox.events.read(number, 3, 10)
+    assert [(one.kind, one.webhook_no) for one in again] == [("push.acked", number), ("push.completed", number)]
+    assert await outbox.events.waiting(number) == 3
+
+
+async def test_a_deleted_webhook_takes_what_waits_for_it_alone_and_the_uplink_place(outbox: Outbox) -> None:
+    gone, kept = await outbox.add("push.*", "uplink"), await outbox.add("push.*")
+    await outbox.note(Event("push.acked", 0, 0, b"{}", webhook_no=gone), event())
+    assert await outbox.webhooks.delete(gone)
+    assert not await outbox.webhooks.delete(gone)
+    assert [one.webhook_no for one in await outbox.webhooks.all_webhooks()] == [kept]
+    assert [one.event_no for one in await outbox.events.read(kept, 0, 10)] == [2]
+    places = await outbox.database.read(lambda c: c.exec_driver_sql("SELECT consumer FROM uplink_cursors").fetchall())
+    assert places == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.testing import settle
 
 

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import itertools
-from pathlib import Path
 
 import pytest
 from pyroaring import BitMap
 
 from longwire.adapters.sql import retention as module
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.adapters.sql.push_segments import forget_device
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
@@ -30,9 +29,9 @@ HANG_GUARD_S = 20.0
 
 
 class Store:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.clock = ManualClock()
-        self.database = SqliteDatabase(folder)
+        self.database = database
         self.messages = SqlMessageStore(self.database, self.clock, 1_000)
         self.uplink = SqlUplinkLog(self.database, self.clock)
         self.accounts = SqlAccounts(self.database)
@@ -74,13 +73,11 @@ class Store:
 
 
 @pytest.fixture
-async def store(tmp_path: Path):
-    store = Store(tmp_path)
-    await store.database.start()
+async def store(database: Database) -> Store:
+    store = Store(database)
     await store.messages.start()
     await store.uplink.start()
-    yield store
-    await store.database.stop()
+    return store
 
 
 async def test_an_expired_inbox_row_ends_with_a_receipt_and_the_others_stay(store) -> None:
@@ -125,7 +122,7 @@ async def test_messages_and_their_receipts_go_after_ten_days(store) -> None:
     assert [message.seq for message in waiting] == young
 
 
-async def test_places_are_not_given_again_after_everything_was_swept(store, tmp_path) -> None:
+async def test_places_are_not_given_again_after_everything_was_swept(store) -> None:
     places = await store.commit(3, ttl_s=10)
     store.clock.advance(40 * DAY_S)
     await store.sweep()

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.ids import new_message_id
 from longwire.model import UplinkRecord

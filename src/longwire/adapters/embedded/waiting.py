@@ -38,10 +38,9 @@ class EmbeddedWaiting:
             for device_no in device_nos:
                 self._asked.pop(device_no, None)
         if self._added:
-            for device_no in device_nos:
-                added = self._added.get(device_no >> 16)
-                if added is not None:
-                    added.add(device_no)
+            devices = BitMap(device_nos)
+            for segment, added in self._added.items():
+                added.update(bitmaps.part(devices, segment))
         done()
 
     async def who_may_wait(self, device_nos: Sequence[int]) -> set[int]:

@@ -1,7 +1,7 @@
 """Devices, tokens and keys on the SQL database.
 
-Each call is one plain function over a Connection (here, and in registering.py and token_check.py), run on a
-reader thread or in the writer's next group. The statements on the roads of many devices are the driver's own and
+Each call is one plain function over a Connection (here, and in registering.py and token_check.py), run as a read
+or in the next group of writes. The statements on the roads of many devices are the driver's own and
 take whole batches; the others are SQLAlchemy Core.
 """
 
@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Row, Select, delete, exists, insert, literal,
 from sqlalchemy.exc import DBAPIError
 
 from longwire.adapters.sql import audiences, bulk, device_sets, token_check
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.device_sets import MAX_OWN_TAGS, Sets, SetWrites, change_sets, system_tags
+from longwire.adapters.sql.domains import Domain
 from longwire.adapters.sql.registering import (
     DEVICE_COLUMNS,
     device_of,
@@ -38,7 +39,6 @@ _USE_NONCE = (
     "INSERT INTO nonces (app_key, nonce, expires_at_ms) VALUES (?, ?, ?) ON CONFLICT (app_key, nonce) DO NOTHING"
 )
 _COLUMNS = ", ".join(f'"{column.name}"' for column in DEVICE_COLUMNS)
-# One row for any number of devices: see token_check.py for what that saves.
 _WITH_PREFIX = "SELECT json_group_array(device_no) FROM devices WHERE device_id >= ? AND device_id < ?"
 _LAST = "\U0010ffff"
 _MAX_NO = 1 << 32
@@ -48,11 +48,11 @@ ForgetInPushes = Callable[[Connection, int, int], None]
 
 
 class SqlAccounts:
-    """The AccountStore on SQLite."""
+    """The AccountStore on one database."""
 
     def __init__(
         self,
-        database: SqliteDatabase,
+        database: Database,
         forget_in_pushes: ForgetInPushes | None = None,
         max_device_tags: int = MAX_OWN_TAGS,
     ) -> None:
@@ -93,18 +93,22 @@ class SqlAccounts:
 
     async def add_token(self, device_no: int, token_hash: bytes, expires_at_ms: int) -> None:
         values = (token_hash, expires_at_ms, device_no)
-        await self._write(lambda connection: connection.exec_driver_sql(_FURTHER, values).close())
+        await self._write(lambda connection: connection.exec_driver_sql(_FURTHER, values).close(), Domain.ACCOUNTS)
+
+    async def token_hashes(self, device_no: int) -> list[bytes]:
+        query = select(tokens.c.token_hash).where(tokens.c.device_no == device_no)
+        return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     async def revoke_tokens(self, device_no: int, now_ms: int) -> None:
-        await self._write(lambda connection: revoke_tokens(connection, device_no, now_ms))
+        await self._write(lambda connection: revoke_tokens(connection, device_no, now_ms), Domain.ACCOUNTS)
 
     async def set_disabled(self, device_no: int, is_disabled: bool) -> None:
         change = update(devices).where(devices.c.device_no == device_no).values(is_disabled=is_disabled)
-        await self._write(lambda connection: connection.execute(change).close())
+        await self._write(lambda connection: connection.execute(change).close(), Domain.ACCOUNTS)
 
     async def set_user(self, device_no: int, user: str | None) -> None:
         change = update(devices).where(devices.c.device_no == device_no).values(user=user)
-        await self._write(lambda connection: connection.execute(change).close())
+        await self._write(lambda connection: connection.execute(change).close(), Domain.ACCOUNTS)
 
     async def delete_device(self, device_no: int, now_ms: int) -> None:
         def delete(connection: Connection) -> None:
@@ -112,18 +116,20 @@ class SqlAccounts:
                 self._forget_in_pushes(connection, device_no, now_ms)
             delete_device(connection, device_no, now_ms)
 
-        await self._write(delete)
+        await self._write(delete, Domain.ACCOUNTS, Domain.SETS, Domain.MESSAGES, Domain.PUSHES, Domain.EVENTS)
 
     async def find_numbers(self, device_nos: Sequence[int]) -> list[Device | None]:
         wanted = list(device_nos)
         return await self._database.read(lambda connection: find_numbers(connection, wanted))
 
     async def change_device(self, device_no: int, change: DeviceChange, now_ms: int) -> None:
-        await self._write(lambda connection: change_device(connection, device_no, change, now_ms))
+        await self._write(
+            lambda connection: change_device(connection, device_no, change, now_ms), Domain.ACCOUNTS, Domain.SETS
+        )
 
     async def ban(self, device_no: int, until_ms: int) -> None:
         change = update(devices).where(devices.c.device_no == device_no).values(banned_until_ms=until_ms)
-        await self._write(lambda connection: connection.execute(change).close())
+        await self._write(lambda connection: connection.execute(change).close(), Domain.ACCOUNTS)
 
     async def page(self, wanted: DeviceFilter, below_no: int, limit: int) -> list[Device]:
         return await self._database.read(lambda connection: page(connection, wanted, below_no, limit))
@@ -180,10 +186,10 @@ class SqlAccounts:
     async def _first(self, query: Select[Any]) -> Row[Any] | None:
         return await self._database.read(lambda connection: connection.execute(query).first())
 
-    async def _write(self, call: Callable[[Connection], T]) -> T:
+    async def _write(self, call: Callable[[Connection], T], *domains: Domain) -> T:
         """A write whose refusal by a constraint is told like every other one: nothing was kept."""
         try:
-            return await self._database.write(call)
+            return await self._database.write(call, *domains)
         except DBAPIError as error:
             raise StoreUnavailable(f"write refused: {error.orig}") from error
 
@@ -229,7 +235,7 @@ def _chosen(connection: Connection, wanted: DeviceFilter) -> Iterator[BitMap]:
     if wanted.user is not None:
         yield audiences.devices_of_user(connection, wanted.user)
     if wanted.prefix:
-        yield audiences.listed(connection, _WITH_PREFIX, wanted.prefix, wanted.prefix + _LAST)
+        yield BitMap(bulk.listed(connection, _WITH_PREFIX, wanted.prefix, wanted.prefix + _LAST))
 
 
 def change_device(connection: Connection, device_no: int, change: DeviceChange, now_ms: int) -> None:
@@ -260,7 +266,7 @@ def revoke_tokens(connection: Connection, device_no: int, now_ms: int) -> None:
 
 
 def delete_device(connection: Connection, device_no: int, now_ms: int) -> None:
-    """Forgets the device. What waited for it ends as withdrawn; AUTOINCREMENT keeps its number from coming again."""
+    """Forgets the device. What waited for it ends as withdrawn; its number is never given again."""
     is_ended = exists().where(receipts.c.seq == inbox.c.seq, receipts.c.device_no == device_no)
     withdrawn = select(
         inbox.c.seq, inbox.c.device_no, literal(int(Outcome.WITHDRAWN)), literal(now_ms), literal("")

@@ -1,20 +1,20 @@
-"""The AudienceStore on SQLite: device_sets.py behind the port, and groups with their users."""
+"""The AudienceStore: device_sets.py behind the port, and groups with their users."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from pyroaring import BitMap
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk, device_sets
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.device_sets import MAX_OWN_TAGS, SetWrites, change_sets
+from longwire.adapters.sql.domains import Domain, take
 from longwire.push_model import Group, Members, SetChange, SetCount, SetKind
 
-_ADD_SET = "INSERT INTO device_sets (kind, name, title, created_at_ms, expires_at_ms) VALUES (?, ?, ?, ?, ?)"
+_ADD_SET = "INSERT INTO device_sets (set_no, kind, name, title, created_at_ms, expires_at_ms) VALUES (?, ?, ?, ?, ?, ?)"
 _COUNTS = """
-SELECT s.name, SUM(g.size), s.created_at_ms FROM device_sets s JOIN device_set_segments g ON g.set_no = s.set_no
+SELECT s.name, SUM(g.size), MIN(s.created_at_ms) FROM device_sets s JOIN device_set_segments g ON g.set_no = s.set_no
 WHERE s.kind = ? AND s.name > ? AND s.name >= ? AND s.name < ? GROUP BY s.name ORDER BY s.name LIMIT ?
 """
 _GROUPS = """
@@ -29,7 +29,7 @@ _OF_USER = 'SELECT json_group_array(device_no) FROM devices WHERE "user" = ?'
 _OF_GROUP = """
 SELECT json_group_array(d.device_no) FROM group_users g JOIN devices d ON d."user" = g."user" WHERE g.set_no = ?
 """
-_ADD_USERS = 'INSERT INTO group_users (set_no, "user") VALUES {rows} ON CONFLICT (set_no, "user") DO NOTHING'
+_ADD_USERS = 'INSERT OR IGNORE INTO group_users (set_no, "user") VALUES {rows}'
 _REMOVE_USERS = 'DELETE FROM group_users WHERE (set_no, "user") IN (VALUES {rows})'
 _IS_MEMBER = 'SELECT 1 FROM group_users WHERE set_no = ? AND "user" = ?'
 _FIND_OWN = "SELECT sets FROM device_memberships WHERE device_no = ?"
@@ -37,13 +37,12 @@ _USERS = """
 SELECT u."user" FROM group_users u JOIN device_sets s ON s.set_no = u.set_no
 WHERE s.kind = ? AND s.name = ? AND u."user" > ? ORDER BY u."user" LIMIT ?
 """
-_numbers = msgspec.json.Decoder(list[int])
 
 
 class SqlAudiences:
-    """ports.audiences.AudienceStore on SQLite."""
+    """ports.audiences.AudienceStore on one database."""
 
-    def __init__(self, database: SqliteDatabase, max_device_tags: int = MAX_OWN_TAGS) -> None:
+    def __init__(self, database: Database, max_device_tags: int = MAX_OWN_TAGS) -> None:
         self._database = database
         self._writes = SetWrites(database, max_device_tags)
 
@@ -82,10 +81,10 @@ class SqlAudiences:
         def add(connection: Connection) -> bool:
             if device_sets.find_sets(connection, SetKind.GROUP, [group_id]):
                 return False
-            connection.exec_driver_sql(_ADD_SET, (int(SetKind.GROUP), group_id, title, now_ms, None)).close()
+            _add_set(connection, (SetKind.GROUP, group_id, title, now_ms, None))
             return True
 
-        return await self._database.write(add)
+        return await self._database.write(add, Domain.SETS)
 
     async def find_group(self, group_id: str) -> Group | None:
         rows = await self._rows(_GROUPS.format(operator="="), (int(SetKind.GROUP), group_id, 1))
@@ -101,10 +100,12 @@ class SqlAudiences:
             device_sets.delete_sets(connection, list(found.values()))
             return bool(found)
 
-        return await self._database.write(delete)
+        return await self._database.write(delete, Domain.SETS)
 
     async def change_members(self, group_id: str, add: Members, remove: Members, now_ms: int) -> tuple[int, int] | None:
-        return await self._database.write(lambda connection: change_members(connection, group_id, add, remove, now_ms))
+        return await self._database.write(
+            lambda connection: change_members(connection, group_id, add, remove, now_ms), Domain.SETS
+        )
 
     async def group_devices(self, group_id: str, after_no: int, limit: int) -> list[int]:
         def read(connection: Connection) -> list[int]:
@@ -121,15 +122,18 @@ class SqlAudiences:
 
     async def keep_upload(self, upload_id: str, devices: BitMap, now_ms: int, expires_at_ms: int) -> None:
         def keep(connection: Connection) -> None:
-            values = (int(SetKind.UPLOAD), upload_id, "", now_ms, expires_at_ms)
-            connection.exec_driver_sql(_ADD_SET, values).close()
+            _add_set(connection, (SetKind.UPLOAD, upload_id, "", now_ms, expires_at_ms))
             set_no = device_sets.find_sets(connection, SetKind.UPLOAD, [upload_id])[upload_id]
             device_sets.put_members(connection, set_no, devices)
 
-        await self._database.write(keep)
+        await self._database.write(keep, Domain.SETS)
 
     async def _rows(self, statement: str, values: tuple[Any, ...]) -> Sequence[Any]:
         return await self._database.read(lambda connection: connection.exec_driver_sql(statement, values).fetchall())
+
+
+def _add_set(connection: Connection, values: tuple[Any, ...]) -> None:
+    connection.exec_driver_sql(_ADD_SET, (*take(connection, Domain.SETS, 1), *values)).close()
 
 
 def members(connection: Connection, kind: SetKind, names: Sequence[str]) -> list[BitMap | None]:
@@ -179,5 +183,5 @@ def change_members(
 
 
 def listed(connection: Connection, statement: str, *values: object) -> BitMap:
-    """The devices that a statement gives as one JSON list of numbers."""
-    return BitMap(_numbers.decode(connection.exec_driver_sql(statement, values).fetchall()[0][0]))
+    """The devices that a statement lists."""
+    return BitMap(bulk.listed(connection, statement, *values))

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.column_types import fitting
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain, take
 from longwire.operations_model import AuditEntry
 
 log = logging.getLogger(__name__)
 
 _COLUMNS = "at_ms, caller, action, target, status, request_id"
-_INSERT = f"INSERT INTO audit ({_COLUMNS}) VALUES {{rows}}"
+_INSERT = f"INSERT INTO audit (audit_no, {_COLUMNS}) VALUES {{rows}}"
 _PAGE = f"SELECT {_COLUMNS}, audit_no FROM audit WHERE audit_no < ? ORDER BY audit_no DESC LIMIT ?"
 _NEWEST = 1 << 62
 
@@ -20,9 +22,9 @@ _NEWEST = 1 << 62
 class SqlAudit:
     """ports.audit.AuditLog on one database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._entries = database.stage(_write, lambda _entry, _: None, _lose)
+        self._entries = database.stage(_write, lambda _entry, _: None, _lose, Domain.AUDIT)
 
     def append(self, entry: AuditEntry) -> None:
         self._entries.add(entry)
@@ -33,7 +35,11 @@ class SqlAudit:
 
 
 def _write(connection: Connection, entries: list[AuditEntry]) -> list[None]:
-    rows = [(e.at_ms, e.caller, e.action, e.target, e.status, e.request_id) for e in entries]
+    numbers = take(connection, Domain.AUDIT, len(entries))
+    rows = [
+        (number, e.at_ms, e.caller, e.action, fitting(e.target, 128), e.status, fitting(e.request_id, 64))
+        for number, e in zip(numbers, entries, strict=True)
+    ]
     bulk.execute(connection, _INSERT, rows)
     return [None] * len(entries)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.column_types import fitting
+from longwire.adapters.sql.database import Database
 from longwire.operations_model import Command, CommandStatus
 
 _COLUMNS = (
@@ -24,7 +25,7 @@ _MAX_DETAIL_CHARACTERS = 255
 class SqlCommands:
     """ports.commands.CommandStore on one database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, command: Command) -> bool:
@@ -53,7 +54,7 @@ def _outcome(command: Command) -> tuple[object, ...]:
         str(command.status),
         command.reply_status,
         command.reply,
-        command.detail[:_MAX_DETAIL_CHARACTERS],
+        fitting(command.detail, _MAX_DETAIL_CHARACTERS),
         command.replied_at_ms,
         command.is_late,
     )

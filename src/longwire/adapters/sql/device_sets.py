@@ -1,4 +1,4 @@
-"""Sets of devices on SQLite: one blob a (set, segment), and beside each device the numbers of its sets.
+"""Sets of devices: one blob a (set, segment), and beside each device the numbers of its sets.
 
     device_sets: kind, name ─► set_no ─► device_set_segments: (set_no, segment) ─► size, members
     device_memberships: device_no ─► numbers of its sets (not uploads)
@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from longwire import bitmaps
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain, take
 from longwire.errors import StoreUnavailable
 from longwire.ports.audiences import RESERVED_TAGS
 from longwire.push_model import SetChange, SetKind
@@ -34,7 +35,7 @@ EMPTY_KEPT_MS = 86_400_000
 _IDS_AT_ONCE = 10_000
 _FIND_SETS = "SELECT set_no, name, expires_at_ms FROM device_sets WHERE kind = ? AND name IN ({rows})"
 _KINDS = "SELECT set_no, kind, name FROM device_sets WHERE set_no IN ({rows})"
-_ADD_SETS = "INSERT INTO device_sets (kind, name, created_at_ms, expires_at_ms) VALUES {rows}"
+_ADD_SETS = "INSERT INTO device_sets (set_no, kind, name, created_at_ms, expires_at_ms) VALUES {rows}"
 _KEEP_SETS = "UPDATE device_sets SET expires_at_ms = NULL WHERE set_no IN ({rows})"
 _EMPTY_SET = """
 UPDATE device_sets SET expires_at_ms = ? WHERE set_no = ? AND kind = ?
@@ -57,6 +58,7 @@ _ALL_PARTS = "SELECT set_no, members FROM device_set_segments WHERE set_no IN ({
 _NUMBERS = """
 SELECT json_group_array(d.device_no) FROM json_each(?) AS wanted LEFT JOIN devices d ON d.device_id = wanted.value
 """
+_NUMBERED = "SELECT device_id, device_no FROM devices WHERE device_id IN ({rows})"
 _numbers = msgspec.json.Decoder(list[int | None])
 
 
@@ -126,7 +128,7 @@ class Sets:
         for device_no in [no for no, mine in changed if mine is None]:
             self._connection.exec_driver_sql(_FORGET_OWN, (device_no,)).close()
         kept = [no for no in self._expiring if any(self._moves.get(no, {}).values())]
-        bulk_update_in(self._connection, _KEEP_SETS, kept)
+        bulk.update_in(self._connection, _KEEP_SETS, kept)
         for set_no in emptied:
             values = (now_ms + EMPTY_KEPT_MS, set_no, int(SetKind.TAG))
             self._connection.exec_driver_sql(_EMPTY_SET, values).close()
@@ -223,7 +225,11 @@ class Sets:
             missing = [name for name in sorted(added) if (kind, name) not in self._names]
             if missing and kind is not SetKind.GROUP:
                 expires_at_ms = now_ms + EMPTY_KEPT_MS
-                rows = [(int(kind), name, now_ms, expires_at_ms) for name in missing]
+                numbers = take(self._connection, Domain.SETS, len(missing))
+                rows = [
+                    (number, int(kind), name, now_ms, expires_at_ms)
+                    for number, name in zip(numbers, missing, strict=True)
+                ]
                 bulk.execute(self._connection, _ADD_SETS, rows)
                 self._look_up(kind, missing)
 
@@ -252,15 +258,19 @@ def _by_segment(moves: dict[int, bool]) -> dict[int, tuple[BitMap, BitMap]]:
 class SetWrites:
     """Calls that change sets, gathered: those that wait together touch each blob once, and each is told its own."""
 
-    def __init__(self, database: SqliteDatabase, max_own_tags: int = MAX_OWN_TAGS) -> None:
+    def __init__(self, database: Database, max_own_tags: int = MAX_OWN_TAGS) -> None:
         self._database = database
         self._max_own_tags = max_own_tags
         self._stage = database.stage(
-            self._run, lambda call, result: call.settle(result), lambda call, error: call.fail(error)
+            self._run,
+            lambda call, result: call.settle(result),
+            lambda call, error: call.fail(error),
+            Domain.ACCOUNTS,
+            Domain.SETS,
         )
 
     async def write(self, call: Callable[[Connection, Sets], T], now_ms: int) -> T:
-        """As SqliteDatabase.write, with the sets that the call may change."""
+        """As Database.write, with the sets that the call may change."""
         self._database.check_open()
         pending: _Write[T] = _Write(call, now_ms, asyncio.get_running_loop().create_future())
         self._stage.add(pending)
@@ -315,10 +325,15 @@ def everyone(connection: Connection) -> BitMap:
 
 def numbers_of(connection: Connection, device_ids: Sequence[str]) -> list[int | None]:
     """The number of each device, None for one that is not registered."""
+    if connection.dialect.name != "sqlite":
+        # PostgreSQL is not to be asked for a text with a NUL.
+        wanted = [device_id for device_id in dict.fromkeys(device_ids) if "\0" not in device_id]
+        numbers: dict[str, int] = dict(map(tuple, bulk.select_in(connection, _NUMBERED, wanted)))
+        return [numbers.get(device_id) for device_id in device_ids]
     found: list[int | None] = []
     for at in range(0, len(device_ids), _IDS_AT_ONCE):
-        wanted = msgspec.json.encode(device_ids[at : at + _IDS_AT_ONCE]).decode()
-        found += _numbers.decode(connection.exec_driver_sql(_NUMBERS, (wanted,)).fetchall()[0][0])
+        some = msgspec.json.encode(device_ids[at : at + _IDS_AT_ONCE]).decode()
+        found += _numbers.decode(connection.exec_driver_sql(_NUMBERS, (some,)).fetchall()[0][0])
     return found
 
 
@@ -338,13 +353,6 @@ def names_of(connection: Connection, device_nos: Sequence[int], kind: SetKind) -
     ]
 
 
-def bulk_update_in(connection: Connection, template: str, values: Sequence[Any]) -> None:
-    """Runs a statement without rows (with ``{rows}`` for a list of placeholders) over all values."""
-    for at in range(0, len(values), 128):
-        some = values[at : at + 128]
-        connection.exec_driver_sql(template.format(rows=",".join("?" * len(some))), tuple(some)).close()
-
-
 def sweep_sets(connection: Connection, now_ms: int, limit: int) -> int:
     """Forgets sets whose time is over: tags that stayed empty, and uploads. How many."""
     gone = connection.exec_driver_sql(
@@ -357,7 +365,7 @@ def sweep_sets(connection: Connection, now_ms: int, limit: int) -> int:
 def delete_sets(connection: Connection, set_nos: Sequence[int]) -> None:
     """Forgets sets, whoever is in them."""
     for table in ("device_set_segments", "group_users", "device_sets"):
-        bulk_update_in(connection, f"DELETE FROM {table} WHERE set_no IN ({{rows}})", set_nos)
+        bulk.update_in(connection, f"DELETE FROM {table} WHERE set_no IN ({{rows}})", set_nos)
 
 
 def put_members(connection: Connection, set_no: int, devices: BitMap) -> None:

@@ -15,20 +15,19 @@ import msgspec
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain, take
 from longwire.operations_model import Event, Webhook
 from longwire.ports.events import EVENT_KINDS, consumer_of
 
-_INSERT = "INSERT INTO events (webhook_no, kind, at_ms, device_no, body) VALUES {rows}"
+_INSERT = "INSERT INTO events (event_no, webhook_no, kind, at_ms, device_no, body) VALUES {rows}"
 _DEVICE_IDS = "SELECT device_no, device_id FROM devices WHERE device_no IN ({rows})"
 _ENDS = "SELECT (SELECT MIN(event_no) FROM events WHERE event_no > ?), (SELECT MAX(event_no) FROM events)"
-_WANTED = (
-    "event_no > ? AND event_no <= ? AND (webhook_no = ? OR webhook_no = 0 AND kind IN (SELECT value FROM json_each(?)))"
-)
+_WANTED = "event_no > ? AND event_no <= ? AND (webhook_no = ? OR webhook_no = 0 AND kind IN ({kinds}))"
 _READ = (
     f"SELECT kind, at_ms, device_no, body, event_no, webhook_no FROM events WHERE {_WANTED} ORDER BY event_no LIMIT ?"
 )
-_COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE {_WANTED} LIMIT ?)"
+_COUNT = f"SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE {_WANTED} LIMIT ?) AS found"
 _CURSOR = "SELECT cursor FROM webhooks WHERE webhook_no = ?"
 _SKIP = "UPDATE webhooks SET cursor = MAX(cursor, ?) WHERE webhook_no = ?"
 _TAKEN = (
@@ -36,11 +35,13 @@ _TAKEN = (
 )
 _UPLINK_WAITING = (
     'SELECT COUNT(*) FROM (SELECT 1 FROM uplink WHERE "offset" > (SELECT "offset" FROM uplink_cursors'
-    " WHERE consumer = ?) LIMIT ?)"
+    " WHERE consumer = ?) LIMIT ?) AS found"
 )
 _SPAN = 20_000
 """Events looked at in one read, wanted or not."""
 _COUNT_TO = 10_000
+_LOOK_EVERY_S = 1.0
+"""In a shared database, where other processes write events too."""
 _SKIP_EVERY = 1_000
 _NEWEST = 1 << 62
 _ROW_BYTES = 100
@@ -50,9 +51,9 @@ _SAMPLE = 100
 class SqlEvents:
     """ports.events.EventLog on one database; ``note`` is for the other adapters of the same database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._appends = database.stage(self._append, self._written, self._lost)
+        self._appends = database.stage(self._append, self._written, self._lost, Domain.EVENTS)
         self._marks = database.stage(_no_statement, self._written, self._lost)
         self._webhooks: dict[int, Webhook] = {}
         self._wanted: frozenset[str] = frozenset()
@@ -60,11 +61,14 @@ class SqlEvents:
         self._grown = asyncio.Event()
 
     def serve(self, webhooks: Iterable[Webhook]) -> None:
-        """On the loop: these are the webhooks from now on; at start, and after every change of them."""
+        """On the loop: these are the webhooks from now on; at start, and after every change of them, as often as
+        somebody looks."""
         self._loop = asyncio.get_running_loop()
+        kinds = {webhook.webhook_no: webhook.kinds for webhook in self._webhooks.values()}
         self._webhooks = {webhook.webhook_no: webhook for webhook in webhooks}
         self._wanted = frozenset(kind for kind in EVENT_KINDS if any(w.takes(kind) for w in self._webhooks.values()))
-        self.grow()
+        if kinds != {webhook.webhook_no: webhook.kinds for webhook in self._webhooks.values()}:
+            self.grow()
 
     def grow(self) -> None:
         """On the loop: readers look again."""
@@ -89,6 +93,8 @@ class SqlEvents:
         if not wanted:
             return
         self._insert(connection, wanted)
+        if self._database.is_shared:
+            return  # whoever reads looks often enough; most likely it is another process
         assert self._loop is not None
         # What this transaction wrote can be read once it is committed: that is before a later group is.
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody reads any more
@@ -104,13 +110,14 @@ class SqlEvents:
         ids: dict[int, str] = dict(map(tuple, bulk.select_in(connection, _DEVICE_IDS, numbers)))
         rows = [
             (
+                event_no,
                 event.webhook_no,
                 event.kind,
                 event.at_ms,
                 event.device_no,
                 _with_device(event.body, ids.get(event.device_no)),
             )
-            for event in events
+            for event_no, event in zip(take(connection, Domain.EVENTS, len(events)), events, strict=True)
         ]
         bulk.execute(connection, _INSERT, rows)
 
@@ -138,7 +145,9 @@ class SqlEvents:
                 await self._skip(webhook_no, reached)
                 skipped = reached
             if is_end:
-                await grown.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_S if self._database.is_shared else None):
+                        await grown.wait()
 
     async def flush(self, webhook_no: int, event_no: int, now_ms: int) -> None:
         values = (event_no, now_ms, webhook_no)
@@ -152,18 +161,16 @@ class SqlEvents:
 
         def count(connection: Connection) -> int:
             cursor = connection.exec_driver_sql(_CURSOR, (webhook_no,)).scalar() or 0
-            wanted = (cursor, _NEWEST, webhook_no, kinds, _COUNT_TO)
-            own: int = connection.exec_driver_sql(_COUNT, wanted).scalar_one()
+            wanted = (cursor, _NEWEST, webhook_no, *kinds, _COUNT_TO)
+            own: int = connection.exec_driver_sql(_of_kinds(_COUNT, kinds), wanted).scalar_one()
             uplink: int = connection.exec_driver_sql(_UPLINK_WAITING, (consumer_of(webhook_no), _COUNT_TO)).scalar_one()
             return own + uplink
 
         return await self._database.read(count)
 
-    def _kinds_of(self, webhook_no: int) -> str:
-        """As JSON, for the statement."""
+    def _kinds_of(self, webhook_no: int) -> Sequence[str]:
         webhook = self._webhooks.get(webhook_no)
-        kinds = [kind for kind in EVENT_KINDS if webhook is not None and webhook.takes(kind)]
-        return msgspec.json.encode(kinds).decode()
+        return [kind for kind in EVENT_KINDS if webhook is not None and webhook.takes(kind)]
 
 
 def sweep_events(connection: Connection, now_ms: int, max_age_ms: int, max_bytes: int, limit: int) -> int:
@@ -185,9 +192,8 @@ def _outbox_bytes(connection: Connection) -> int:
     ).one()
     if first is None:
         return 0
-    sample = (
-        f"SELECT COUNT(*), SUM(LENGTH(body) + {_ROW_BYTES}) FROM (SELECT body FROM events ORDER BY event_no LIMIT ?)"
-    )
+    oldest = "SELECT body FROM events ORDER BY event_no LIMIT ?"
+    sample = f"SELECT COUNT(*), SUM(LENGTH(body) + {_ROW_BYTES}) FROM ({oldest}) AS sample"
     rows, size = 0, 0
     for order in ("event_no", "event_no DESC"):
         count, weight = connection.exec_driver_sql(
@@ -198,15 +204,20 @@ def _outbox_bytes(connection: Connection) -> int:
 
 
 def _read(
-    connection: Connection, webhook_no: int, kinds: str, after_no: int, limit: int
+    connection: Connection, webhook_no: int, kinds: Sequence[str], after_no: int, limit: int
 ) -> tuple[list[Event], int, bool]:
     """The events, how far was looked, and whether that is the end."""
     first, last = connection.exec_driver_sql(_ENDS, (after_no,)).one()
     if first is None:
         return [], after_no, True
     reach = min(first + _SPAN, last)
-    rows: Any = connection.exec_driver_sql(_READ, (after_no, reach, webhook_no, kinds, limit))
+    values = (after_no, reach, webhook_no, *kinds, limit)
+    rows: Any = connection.exec_driver_sql(_of_kinds(_READ, kinds), values).fetchall()
     return [Event(*row) for row in rows], reach, reach == last
+
+
+def _of_kinds(template: str, kinds: Sequence[str]) -> str:
+    return template.format(kinds=",".join("?" * len(kinds)) or "''")
 
 
 def _with_device(body: bytes, device_id: str | None) -> bytes:

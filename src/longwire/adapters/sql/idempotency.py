@@ -5,14 +5,17 @@ The two functions serve whoever keeps an answer in the transaction of the deed i
 
 from sqlalchemy import Connection
 
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.push_model import KeptAnswer
 
 KEPT_MS = 86_400_000
 _COLUMNS = 'caller, "key", fingerprint, status, body, created_at_ms, location'
 _FIND = f'SELECT {_COLUMNS} FROM idempotency WHERE caller = ? AND "key" = ?'
-# One that is older than a day gives way: the sweeper may not have come to it yet.
-_KEEP = f"INSERT OR REPLACE INTO idempotency ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_KEEP = f"INSERT OR IGNORE INTO idempotency ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_REPLACE = (
+    "UPDATE idempotency SET fingerprint = ?, status = ?, body = ?, created_at_ms = ?, location = ?"
+    ' WHERE caller = ? AND "key" = ?'
+)
 
 
 def find_answer(connection: Connection, caller: str, key: str) -> KeptAnswer | None:
@@ -23,26 +26,22 @@ def find_answer(connection: Connection, caller: str, key: str) -> KeptAnswer | N
 
 def keep_answer(connection: Connection, answer: KeptAnswer) -> KeptAnswer | None:
     """Keeps the answer in the writer's transaction; gives the one of the last day, and then nothing is kept."""
+    values = (answer.fingerprint, answer.status, answer.body, answer.created_at_ms, answer.location)
+    # Of several that come at once, in whatever process, one inserts it and the others see that.
+    if connection.exec_driver_sql(_KEEP, (answer.caller, answer.key, *values)).rowcount == 1:
+        return None
     found = find_answer(connection, answer.caller, answer.key)
     if found is not None and found.created_at_ms > answer.created_at_ms - KEPT_MS:
         return found
-    values = (
-        answer.caller,
-        answer.key,
-        answer.fingerprint,
-        answer.status,
-        answer.body,
-        answer.created_at_ms,
-        answer.location,
-    )
-    connection.exec_driver_sql(_KEEP, values).close()
+    # One that is older than a day gives way: the sweeper may not have come to it yet.
+    connection.exec_driver_sql(_REPLACE, (*values, answer.caller, answer.key)).close()
     return None
 
 
 class SqlIdempotency:
     """ports.idempotency.IdempotencyStore on one database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, caller: str, key: str) -> KeptAnswer | None:

@@ -1,11 +1,11 @@
-"""Jobs that register devices from files, on SQLite: one row a job, rewritten with every step."""
+"""Jobs that register devices from files, on the SQL database: one row a job, rewritten with every step."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.operations_model import Import
 
 _COLUMNS = "import_id, status, format, created_at_ms, lines, done, failed, errors, ended_at_ms"
@@ -15,15 +15,16 @@ ON CONFLICT (import_id) DO UPDATE SET status = excluded.status, lines = excluded
     failed = excluded.failed, errors = excluded.errors, ended_at_ms = excluded.ended_at_ms
 """
 _FIND = f"SELECT {_COLUMNS} FROM imports WHERE import_id = ?"
-_PAGE = f"SELECT {_COLUMNS} FROM imports WHERE import_id < ? OR ? = x'' ORDER BY import_id DESC LIMIT ?"
+_PAGE = f"SELECT {_COLUMNS} FROM imports WHERE import_id < ? ORDER BY import_id DESC LIMIT ?"
+_NEWEST = b"\xff" * 17
 _RUNNING = f"SELECT {_COLUMNS} FROM imports WHERE status = 'running' ORDER BY import_id"
 _errors = msgspec.json.Decoder(tuple[tuple[int, str, str], ...])
 
 
 class SqlImports:
-    """ports.imports.ImportStore on SQLite."""
+    """ports.imports.ImportStore on one database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     async def put(self, job: Import) -> None:
@@ -37,7 +38,7 @@ class SqlImports:
         return found[0] if found else None
 
     async def page(self, before_id: bytes, limit: int) -> Sequence[Import]:
-        return await self._rows(_PAGE, (before_id, before_id, limit))
+        return await self._rows(_PAGE, (before_id or _NEWEST, limit))
 
     async def running(self) -> Sequence[Import]:
         return await self._rows(_RUNNING, ())

@@ -7,11 +7,15 @@ just written are the ones that are in memory.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
+from pyroaring import BitMap
 from sqlalchemy import Connection
 
+from longwire.adapters.embedded.waiting import EmbeddedWaiting
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain, take
 from longwire.adapters.sql.events import SqlEvents
 from longwire.clock import Clock
 from longwire.ids import prefixed
@@ -19,6 +23,7 @@ from longwire.limits import MAX_TTL_S
 from longwire.model import APPLICATION_NO, Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
 from longwire.operations_model import Event
 from longwire.ports.messages import CommitCallback
+from longwire.ports.waiting import WaitingHints
 from longwire.reasons import Status
 
 _INSERT_MESSAGES = (
@@ -41,12 +46,18 @@ _MESSAGE = (
     " m.expires_at_ms, m.trace FROM inbox i JOIN messages m ON m.seq = i.seq"
 )
 _WAITING = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq > ? AND i.expires_at_ms > ? ORDER BY i.seq LIMIT ?"
-_WHO_WAITS = "SELECT DISTINCT device_no FROM inbox WHERE expires_at_ms > ? AND device_no IN ({rows})"
+_OLDEST = "SELECT device_no, MIN(seq) FROM inbox WHERE expires_at_ms > ? AND device_no IN ({rows}) GROUP BY device_no"
+_ACKED_BY = f"SELECT device_no FROM receipts WHERE seq = ? AND outcome = {int(Outcome.ACKED)}"
 _APPLICATIONS = f"SELECT seq, message_id FROM messages WHERE sender_no = {APPLICATION_NO} AND seq IN ({{rows}})"
+_IN_SEGMENT = "SELECT DISTINCT device_no FROM inbox WHERE device_no BETWEEN ? AND ?"
+_HIGHEST = "SELECT MAX(device_no) FROM devices"
 _ONE = f"{_MESSAGE} WHERE i.device_no = ? AND i.seq = ? AND i.expires_at_ms > ?"
 
 ENVELOPE_BYTES = 512
 """What a queued message takes beside its payload, about."""
+
+_CLOCKS_DIFFER_MS = 60_000
+"""Of processes that share a database: no clock that was set back."""
 
 _Commit = tuple[Envelope, CommitCallback]
 
@@ -56,38 +67,51 @@ class _InboxFull(Exception):
 
 
 class SqlMessageStore:
-    """ports.messages.MessageStore on one database. What becomes of the application's messages goes to ``events``."""
+    """ports.messages.MessageStore on one database. What becomes of the application's messages goes to ``events``.
 
-    def __init__(self, database: SqliteDatabase, clock: Clock, max_inbox: int, events: SqlEvents | None = None) -> None:
+    ``hints`` say for whom something may wait; without them the store keeps its own, for one process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        max_inbox: int,
+        events: SqlEvents | None = None,
+        hints: WaitingHints | None = None,
+    ) -> None:
         self._database = database
         self._events = events
         self._clock = clock
         self._max_inbox = max_inbox
         self._next_seq = 1
-        self._hints: set[int] = set()
+        """On SQLite, where the writer alone gives places."""
+        self._hints: WaitingHints = EmbeddedWaiting() if hints is None else hints
         # Acknowledgements first: what they end takes no room from the messages of the same group.
-        self._receipts = database.stage(self._end_acked, _nothing, self._receipt_refused)
-        self._commits = database.stage(self._write, self._committed, self._refused)
-        self._told = database.stage(_subtract_missed, _nothing, _nothing)
+        self._receipts = database.stage(
+            self._end_acked, _nothing, self._receipt_refused, Domain.MESSAGES, Domain.EVENTS
+        )
+        self._commits = database.stage(self._write, self._committed, self._refused, Domain.MESSAGES, Domain.EVENTS)
+        self._told = database.stage(_subtract_missed, _nothing, _nothing, Domain.MESSAGES)
         self.queued_bytes = 0
 
     async def start(self) -> None:
-        """Finds the place of the last message and for whom something waits.
+        """Finds the place of the last message, and for whom something waits where the hints are the process's own.
 
-        The writer alone gives places after that, and every change of an inbox passes through here. Where the wall
-        clock stands before the last message, what is left of a TTL is clamped to the maximum (DESIGN §7).
+        Where the wall clock stands before the last message, what is left of a TTL is clamped to the maximum
+        (DESIGN §7).
         """
         last = await self._database.read(lambda c: c.exec_driver_sql(_LAST).first())
         now_ms = self._clock.now_ms()
         if last is not None:
             self._next_seq = last.seq + 1
-            if last.sent_at_ms > now_ms:
-                latest_ms = now_ms + MAX_TTL_S * 1000
-                await self._database.write(lambda c: c.exec_driver_sql(_CLAMP, (latest_ms, latest_ms)).close())
-        waiting = await self._database.read(
-            lambda c: c.exec_driver_sql("SELECT DISTINCT device_no FROM inbox").fetchall()
-        )
-        self._hints.update(device_no for (device_no,) in waiting)
+            if last.sent_at_ms > now_ms + _CLOCKS_DIFFER_MS:
+                latest = (now_ms + MAX_TTL_S * 1000,) * 2
+                await self._database.write(lambda c: c.exec_driver_sql(_CLAMP, latest).close(), Domain.MESSAGES)
+        if isinstance(self._hints, EmbeddedWaiting):
+            highest = await self._database.read(lambda c: c.exec_driver_sql(_HIGHEST).scalar() or 0)
+            for segment in range((highest >> 16) + 1):
+                await self._hints.rebuild(segment, self.waits_in)
 
     # -- writes -----------------------------------------------------------------------------------------------
 
@@ -105,8 +129,9 @@ class SqlMessageStore:
     def _committed(self, item: _Commit, outcome: Committed) -> None:
         envelope, done = item
         self.queued_bytes -= len(envelope.payload) + ENVELOPE_BYTES
-        self._hints.update(outcome.receivers)
-        done(envelope, outcome)
+        # Of a repeat the first may have been committed by a process that died before it said so.
+        receivers = envelope.receivers if outcome.status == Status.DUPLICATE else outcome.receivers
+        self._hints.add(receivers, partial(done, envelope, outcome))
 
     def _refused(self, item: _Commit, error: Exception) -> None:
         is_full = isinstance(error, _InboxFull)
@@ -116,7 +141,7 @@ class SqlMessageStore:
         """A receipt that is lost means a repeat, which devices drop: nothing is kept for it."""
 
     def _write(self, connection: Connection, items: list[_Commit]) -> list[Committed]:
-        first = self._next_seq
+        first = self._places(connection, len(items))
         envelopes = [envelope for envelope, _ in items]
         rows = [
             (
@@ -135,7 +160,6 @@ class SqlMessageStore:
             for seq, e in enumerate(envelopes, first)
         ]
         kept = bulk.execute(connection, _INSERT_MESSAGES, rows)
-        self._next_seq = first + len(rows)
         outcomes = [Committed(Status.OK, seq, e.receivers) for seq, e in enumerate(envelopes, first)]
         if kept < len(rows):
             new = {seq for (seq,) in connection.exec_driver_sql(_KEPT, (first, first + len(rows) - 1))}
@@ -152,6 +176,14 @@ class SqlMessageStore:
                 self._collapse(connection, envelope, outcome, first, outcomes, now_ms)
         self._bound(connection, envelopes, inbox, now_ms)
         return outcomes
+
+    def _places(self, connection: Connection, count: int) -> int:
+        """The first of so many new places."""
+        first = take(connection, Domain.MESSAGES, count)[0]
+        if first is None:
+            first = self._next_seq
+            self._next_seq += count
+        return first
 
     def _collapse(
         self,
@@ -247,25 +279,34 @@ class SqlMessageStore:
                 for query in queries
             ]
 
-        # Clear, ask, set again: what is committed meanwhile sets its hint itself.
-        whole = [query.device_no for query in queries if query.after_seq == 0]
-        self._hints.difference_update(whole)
+        ask = await self._hints.ask([query.device_no for query in queries if query.after_seq == 0])
+        empty: list[int] = []
         try:
             found = await self._database.read(read)
-        except BaseException:
-            self._hints.update(whole)
-            raise
-        self._hints.update(query.device_no for query, messages in zip(queries, found, strict=True) if messages)
+            empty += [query.device_no for query, messages in zip(queries, found, strict=True) if not messages]
+        finally:
+            await self._hints.clear(ask, empty)
         return found
 
     async def who_may_wait(self, device_nos: Sequence[int]) -> set[int]:
-        return self._hints.intersection(device_nos)
+        return await self._hints.who_may_wait(device_nos)
 
-    async def who_waits(self, device_nos: Sequence[int], now_ms: int) -> set[int]:
-        def read(connection: Connection) -> set[int]:
-            return {no for (no,) in bulk.select_in(connection, _WHO_WAITS, device_nos, now_ms)}
+    async def waits_in(self, segment: int) -> BitMap:
+        """For whom of a segment something may wait, to make its hints of. Raises StoreUnavailable."""
+        first = segment << 16
+        values = (first, first + 0xFFFF)
+        return await self._database.read(
+            lambda c: BitMap([no for (no,) in c.exec_driver_sql(_IN_SEGMENT, values).fetchall()])
+        )
+
+    async def oldest_waiting(self, device_nos: Sequence[int], now_ms: int) -> dict[int, int]:
+        def read(connection: Connection) -> dict[int, int]:
+            return dict(map(tuple, bulk.select_in(connection, _OLDEST, device_nos, now_ms)))
 
         return await self._database.read(read)
+
+    async def acked_by(self, seq: int) -> set[int]:
+        return await self._database.read(lambda c: {no for (no,) in c.exec_driver_sql(_ACKED_BY, (seq,)).fetchall()})
 
     async def still_waiting(self, wanted: Sequence[tuple[int, int]], now_ms: int) -> list[Waiting | None]:
         def read(connection: Connection) -> list[Waiting | None]:
@@ -280,7 +321,7 @@ class SqlMessageStore:
             _end(connection, [(device_no, seq) for (seq,) in rows], Outcome.WITHDRAWN, self._clock.now_ms())
             return len(rows)
 
-        return await self._database.write(write)
+        return await self._database.write(write, Domain.MESSAGES)
 
 
 def _nothing(_item: object, _result: object) -> None:

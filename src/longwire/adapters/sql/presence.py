@@ -1,4 +1,4 @@
-"""How devices were last seen, on SQLite. One row a device, written when a session ends."""
+"""How devices were last seen, on the SQL database. One row a device, written when a session ends."""
 
 import logging
 from collections.abc import Sequence
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.operations_model import LastSession
 
 log = logging.getLogger(__name__)
 
 # A session may end because its device was deleted: then there is nothing to keep.
+_KNOWN = "SELECT device_no FROM devices WHERE device_no IN ({rows})"
 _PUT = """
-INSERT INTO presence (device_no, version, ended_at_ms, node_id, transport, close_code)
-SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6 FROM (VALUES {rows}) AS v
-WHERE EXISTS (SELECT 1 FROM devices d WHERE d.device_no = v.column1)
+INSERT INTO presence (device_no, version, ended_at_ms, node_id, transport, close_code) VALUES {rows}
 ON CONFLICT (device_no) DO UPDATE SET version = excluded.version, ended_at_ms = excluded.ended_at_ms,
     node_id = excluded.node_id, transport = excluded.transport, close_code = excluded.close_code
 WHERE excluded.version > presence.version
@@ -26,9 +25,9 @@ SELECT device_no, version, ended_at_ms, node_id, transport, close_code FROM pres
 
 
 class SqlPresence:
-    """ports.presence.PresenceStore on SQLite."""
+    """ports.presence.PresenceStore on one database."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._stage = database.stage(_put, lambda _session, _done: None, _lost)
 
@@ -47,11 +46,13 @@ class SqlPresence:
 
 def _put(connection: Connection, sessions: list[LastSession]) -> list[None]:
     latest = {session.device_no: session for session in sorted(sessions, key=lambda session: session.version)}
-    bulk.execute(
-        connection,
-        _PUT,
-        [(s.device_no, s.version, s.ended_at_ms, s.node_id, s.transport, s.close_code) for s in latest.values()],
-    )
+    known = sorted(device_no for (device_no,) in bulk.select_in(connection, _KNOWN, latest))
+    # In one order for all processes: they write without a lock.
+    rows = [
+        (s.device_no, s.version, s.ended_at_ms, s.node_id, s.transport, s.close_code)
+        for s in (latest[device_no] for device_no in known)
+    ]
+    bulk.execute(connection, _PUT, rows)
     return [None] * len(sessions)
 
 

@@ -87,6 +87,14 @@ def claim(
     return claims
 
 
+def has_free(connection: Connection, now_ms: int) -> bool:
+    """Whether a claim would find something."""
+    return any(
+        connection.exec_driver_sql(_FREE, (state, now_ms, now_ms, now_ms, now_ms, 1)).first() is not None
+        for state in (READY, LEASED)
+    )
+
+
 def give_back(
     connection: Connection,
     claim: Claim,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from longwire import funnel
 from longwire.adapters.sql import bulk
+from longwire.adapters.sql.domains import Domain, take
 from longwire.histogram import Histogram
 from longwire.push_model import (
     Audience,
@@ -25,10 +26,10 @@ from longwire.push_model import (
 )
 
 _INSERT = (
-    "INSERT INTO pushes (push_id, sender_no, message_id, status, priority, rate_per_s, ttl_s, created_at_ms,"
+    "INSERT INTO pushes (push_no, push_id, sender_no, message_id, status, priority, rate_per_s, ttl_s, created_at_ms,"
     ' send_at_ms, started_at_ms, expires_at_ms, sender, "to", kind, collapse_key, caller, retry_of, notice_of,'
     " unresolved, unresolved_sample, audience, trace, payload)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _COLUMNS = (
     "p.push_no, p.push_id, p.sender_no, p.message_id, p.status, p.priority, p.is_paused, p.rate_per_s, p.ttl_s,"
@@ -62,9 +63,9 @@ _MESSAGE = f"SELECT {_COLUMNS} FROM pushes p WHERE p.push_no = ?"
 _NEWEST = 1 << 62
 _IS_TAKEN = "EXISTS (SELECT 1 FROM push_segments s WHERE s.push_no = pushes.push_no AND s.lease_no > 0)"
 _SHOWN = {
-    PushStatus.ACCEPTED: f"status = 'sending' AND NOT is_paused AND NOT {_IS_TAKEN}",
-    PushStatus.SENDING: f"status = 'sending' AND NOT is_paused AND {_IS_TAKEN}",
-    PushStatus.PAUSED: "status = 'sending' AND is_paused",
+    PushStatus.ACCEPTED: f"status = 'sending' AND is_paused = 0 AND NOT {_IS_TAKEN}",
+    PushStatus.SENDING: f"status = 'sending' AND is_paused = 0 AND {_IS_TAKEN}",
+    PushStatus.PAUSED: "status = 'sending' AND is_paused = 1",
 }
 
 
@@ -79,7 +80,9 @@ class Totals(msgspec.Struct):
 def insert(connection: Connection, new: NewPush, status: PushStatus) -> int:
     """Keeps the push; its number. One that is sent at once has started when it was made."""
     message = new.message
+    push_no = take(connection, Domain.PUSHES, 1)[0]
     values = (
+        push_no,
         new.push_id,
         new.sender_no,
         message.message_id,
@@ -104,9 +107,8 @@ def insert(connection: Connection, new: NewPush, status: PushStatus) -> int:
         message.trace,
         message.payload,
     )
-    push_no = connection.exec_driver_sql(_INSERT, values).lastrowid
-    assert push_no is not None
-    return push_no
+    result = connection.exec_driver_sql(_INSERT, values)
+    return result.lastrowid if push_no is None else push_no
 
 
 def sample_text(sample: Sequence[str]) -> str:
@@ -132,11 +134,13 @@ def find_sent(connection: Connection, sender_no: int, message_id: bytes, now_ms:
 
 def page(connection: Connection, before_no: int, limit: int, status: PushStatus | None, now_ms: int) -> list[Push]:
     """See PushStore.page."""
-    condition = "1" if status is None else _SHOWN.get(status, f"status = '{status.value}'")
+    condition = "1 = 1" if status is None else _SHOWN.get(status, f"status = '{status.value}'")
     wanted = (
         f"SELECT push_no FROM pushes WHERE push_no < ? AND sender_no = 0 AND notice_of IS NULL AND {condition}"
         " ORDER BY push_no DESC LIMIT ?"
     )
+    # MariaDB takes no LIMIT directly in IN (…).
+    wanted = f"SELECT push_no FROM ({wanted}) AS found"
     return _read(connection, wanted, (before_no or _NEWEST, limit), now_ms)
 
 

@@ -58,7 +58,7 @@ _CHANGED = ", ".join(
 )
 _STORE = f"UPDATE push_segments SET {_CHANGED} WHERE push_no = ? AND segment = ?"
 _STANDING = """
-SELECT p.status, p.is_paused, SUM(s.n_rest), MIN(s.state), MAX(s.state = 1)
+SELECT p.status, p.is_paused, SUM(s.n_rest), MIN(s.state), MAX(CASE WHEN s.state = 1 THEN 1 ELSE 0 END)
 FROM pushes p JOIN push_segments s ON s.push_no = p.push_no WHERE p.push_no = ? GROUP BY p.push_no
 """
 _COMPLETE = "UPDATE pushes SET status = 'completed', ended_at_ms = ? WHERE push_no = ?"

@@ -19,7 +19,8 @@ _CHECKED = (
     f"SELECT s.push_no, s.segment, p.push_id, p.status, p.ttl_s, s.is_open, s.rest_min, s.rest_max, s.rest,"
     f" {', '.join(f's.{name}' for name in COUNTS)}, {_SETS}"
     " FROM pushes p JOIN push_segments s ON s.push_no = p.push_no"
-    " WHERE (p.status IN ('sending', 'dispatched') OR p.ended_at_ms > ?) AND (s.push_no, s.segment) > (?, ?)"
+    " WHERE (p.status IN ('sending', 'dispatched') OR p.ended_at_ms > ?) AND s.push_no >= ?"
+    " AND (s.push_no > ? OR s.segment > ?)"
     " ORDER BY s.push_no, s.segment LIMIT ?"
 )
 _LATELY_MS = 3_600_000
@@ -67,7 +68,7 @@ def drift(
     connection: Connection, after: tuple[int, int], limit: int, now_ms: int
 ) -> tuple[list[str], tuple[int, int] | None]:
     """See PushStore.drift."""
-    rows = connection.exec_driver_sql(_CHECKED, (now_ms - _LATELY_MS, *after, limit)).fetchall()
+    rows = connection.exec_driver_sql(_CHECKED, (now_ms - _LATELY_MS, after[0], *after, limit)).fetchall()
     found = [f"{prefixed('psh', row[2])} segment {row[1]}: {fault}" for row in rows for fault in _faults(row)]
     return found, (rows[-1][0], rows[-1][1]) if len(rows) == limit else None
 

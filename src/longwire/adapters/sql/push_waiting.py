@@ -1,11 +1,11 @@
-"""For whom a push may wait, by a bitmap a segment in memory; and what waits, from the rows.
+"""For whom a push may wait, by a bit a device (ports/waiting.py); and what waits, from the rows.
 
     hint   set when a push is kept; rebuilt a segment at a time from what waits in its open rows
            a segment that was never rebuilt reads as all ones, so that a hint never errs towards no
     rest   who is targeted and in no end state: the one bitmap that a query loads, of open rows alone
 
-So what everybody has acknowledged costs nothing, neither a query nor a byte, and memory is 8 KB a segment, whatever
-is live. Every change of a push passes through this process (pushes.py), which tells of it here.
+So what everybody has acknowledged costs nothing, neither a query nor a byte, and hints are 8 KB a segment, whatever
+is live. A process tells here of every change of a push that it makes (pushes.py).
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from pyroaring import BitMap
 from sqlalchemy import Connection
 
 from longwire import bitmaps
+from longwire.adapters.embedded.waiting import EmbeddedWaiting
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
+from longwire.ports.waiting import WaitingHints
 from longwire.push_model import LivePush, PushMessage, PushQuery
 
 log = logging.getLogger(__name__)
@@ -46,36 +48,39 @@ _MESSAGES = (
     'SELECT push_no, expires_at_ms, message_id, kind, payload, started_at_ms, sender, "to", collapse_key, trace'
     " FROM pushes WHERE push_no IN ({rows}) AND status IN ('sending', 'dispatched')"
 )
+_LIVE = "SELECT push_no FROM pushes WHERE push_no IN ({rows}) AND status IN ('sending', 'dispatched')"
 
 
 class SqlPushWaiting:
-    """ports.push_waiting.PushWaiting on one database, in the process that writes it."""
+    """ports.push_waiting.PushWaiting on one database.
 
-    def __init__(self, database: SqliteDatabase, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+    ``hints`` are those of all processes that share it; without them it keeps its own, for one process.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, sleep: Sleep = asyncio.sleep, hints: WaitingHints | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
         self._sleep = sleep
-        self._hints: dict[int, BitMap] = {}
-        """By segment; one that is missing reads as all ones."""
+        self._hints: WaitingHints = EmbeddedWaiting(sleep) if hints is None else hints
         self._stale: set[int] = set()
-        """Segments to be rebuilt."""
-        self._added: dict[int, BitMap] = {}
-        """By segment that is being rebuilt: for whom something was kept meanwhile."""
+        """Segments to be rebuilt: for those who are hinted at, fewer pushes wait than did."""
         self._has_stale = asyncio.Event()
         self._messages = _Messages()
 
     # -- what the store tells --------------------------------------------------------------------------------
 
-    def added(self, devices: BitMap) -> None:
-        """A push for these devices is kept, or goes on."""
-        for segment, members in bitmaps.split(devices).items():
-            for hints in (self._hints, self._added):
-                if segment in hints:
-                    hints[segment] |= members
+    def added(self, devices: BitMap, done: Callable[[], None]) -> None:
+        """A push for these devices is kept, or goes on; ``done`` runs when the hints say so."""
+        if devices:
+            self._hints.add(devices, done)
+        else:
+            done()
 
     def changed(self, segments: Iterable[int]) -> None:
         """In these segments pushes wait for fewer devices than before."""
-        self._stale.update(segment for segment in segments if segment in self._hints)
+        self._stale.update(segments)
         if self._stale:
             self._has_stale.set()
 
@@ -87,31 +92,23 @@ class SqlPushWaiting:
     # -- hints -----------------------------------------------------------------------------------------------
 
     async def who_may_wait(self, device_nos: Sequence[int]) -> set[int]:
-        found = set()
-        for device_no in device_nos:
-            hint = self._hints.get(device_no >> 16)
-            if hint is None:
-                self._want(device_no >> 16)
-            elif device_no not in hint:
-                continue
-            found.add(device_no)
-        return found
+        return await self._hints.who_may_wait(device_nos)
 
     async def online_waiting(self, online: BitMap) -> BitMap:
-        found = BitMap()
-        for segment, members in bitmaps.split(online).items():
-            hint = self._hints.get(segment)
-            if hint is None:
-                self._want(segment)
-            found |= members if hint is None else members & hint
-        return found
+        return await self._hints.may_wait(online)
 
-    def _want(self, segment: int) -> None:
-        self._stale.add(segment)
-        self._has_stale.set()
+    async def waits_in(self, segment: int) -> BitMap:
+        """For whom of a segment a push waits, to make its hints of. Raises StoreUnavailable."""
+        now_ms = self._clock.now_ms()
+        return await self._database.read(lambda connection: _rest_of(connection, segment, now_ms))
 
     async def run(self) -> None:
         """Rebuilds what is stale, each segment at most every REBUILD_EVERY_S, until it is cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._hints.run(self.waits_in), name="hints that are not whole")
+            both.create_task(self._rebuild_stale(), name="stale hints")
+
+    async def _rebuild_stale(self) -> None:
         while True:
             await self._has_stale.wait()
             try:
@@ -129,16 +126,12 @@ class SqlPushWaiting:
 
     async def _rebuild(self, segment: int) -> None:
         self._stale.discard(segment)
-        self._added[segment] = BitMap()
-        now_ms = self._clock.now_ms()
+        is_done = False
         try:
-            rest = await self._database.read(lambda connection: _rest_of(connection, segment, now_ms))
-            self._hints[segment] = rest | self._added[segment]
-        except BaseException:
-            self._stale.add(segment)
-            raise
+            is_done = await self._hints.rebuild(segment, self.waits_in)
         finally:
-            del self._added[segment]
+            if not is_done:
+                self._stale.add(segment)
 
     # -- what waits ------------------------------------------------------------------------------------------
 
@@ -156,6 +149,10 @@ class SqlPushWaiting:
         return await self._database.read(read)
 
     async def messages(self, push_nos: Sequence[int], now_ms: int) -> list[LivePush | None]:
+        if self._database.is_shared:
+            # Another process may have ended them: what is kept here saves their payloads, not the question.
+            for push_no in await self._database.read(lambda connection: _ended(connection, push_nos)):
+                self._messages.forget(push_no)
         found = {push_no: self._messages.find(push_no) for push_no in push_nos}
         missing = [push_no for push_no, live in found.items() if live is None]
         if missing:
@@ -235,6 +232,10 @@ def _find_waiting(
         if not hungry:
             break
     rows.close()
+
+
+def _ended(connection: Connection, push_nos: Sequence[int]) -> set[int]:
+    return set(push_nos).difference(no for (no,) in bulk.select_in(connection, _LIVE, push_nos))
 
 
 def _read_messages(connection: Connection, push_nos: Sequence[int]) -> list[LivePush]:

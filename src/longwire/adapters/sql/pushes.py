@@ -6,7 +6,9 @@ cache of messages, the workers' bell) follows its commit, before its caller goes
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -14,8 +16,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pyroaring import BitMap
 from sqlalchemy import Connection
 
-from longwire.adapters.sql import push_leases, push_records, push_segments, push_states
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql import push_leases, push_records, push_schedule, push_segments, push_states
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain
 from longwire.adapters.sql.idempotency import keep_answer
 from longwire.adapters.sql.push_events import NoteEvents, PushEvents
 from longwire.adapters.sql.push_segments import Effects
@@ -44,10 +47,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-TTL_0_GRACE_MS = 5_000
-"""How long acknowledgements of a push without a time to live are waited for."""
-_LIVE = "status IN ('sending', 'dispatched')"
-_MAX_FAILURE = 255
+_LOOK_EVERY_S = 0.1
+"""In a shared database, how often a worker that waits looks whether another process made work."""
+_MOMENT_HOLDS_S = 1.0
+"""There, how long what was read of the schedule is believed."""
 
 
 @dataclass(slots=True)
@@ -57,9 +60,6 @@ class _Told:
     parts: Sequence[SegmentReceipts | Dispatched]
     settle: Callable[[Sequence[Goes]], None]
     fail: Callable[[Exception], None]
-
-
-_UNKNOWN = float("-inf")
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class SqlPushes:
 
     def __init__(
         self,
-        database: SqliteDatabase,
+        database: Database,
         clock: Clock,
         waiting: SqlPushWaiting,
         *,
@@ -92,16 +92,24 @@ class SqlPushes:
         self._max_live = max_live
         self._events = PushEvents(note_events, wants)
         self._has_work = asyncio.Event()
-        self._next_moment: int | float | None = _UNKNOWN
+        self._next_moment: int | None = None
         """When something is due or over, at the earliest; None: never."""
+        self._moment_holds_until = -math.inf
+        """As the monotonic clock shows it: until then the moment above is not asked for again."""
         self._looked_for_half_canceled = 0
         # Merges first: what is told of a push before it is cancelled or withdrawn counts.
-        self._merges = database.stage(self._run_merges, self._merged, lambda told, error: told.fail(error))
-        self._deeds = database.stage(self._run_deeds, self._done, _failed)
+        self._merges = database.stage(
+            self._run_merges, self._merged, lambda told, error: told.fail(error), Domain.PUSHES, Domain.EVENTS
+        )
+        self._deeds = database.stage(self._run_deeds, self._done, _failed, Domain.PUSHES, Domain.EVENTS)
 
     async def start(self) -> None:
-        """Ends the leases of the process before: the folder's lock says that it is gone. Raises StoreUnavailable."""
-        await self._database.write(push_leases.end_all)
+        """Ends the leases of the process before, where the folder's lock says that it is gone; elsewhere they run out.
+
+        Raises StoreUnavailable.
+        """
+        if not self._database.is_shared:
+            await self._database.write(push_leases.end_all, Domain.PUSHES)
 
     # -- merges -----------------------------------------------------------------------------------------------
 
@@ -137,8 +145,7 @@ class SqlPushes:
 
     def _merged(self, told: _Told, result: tuple[Sequence[Goes], Effects]) -> None:
         answers, effects = result
-        self._apply(effects)
-        told.settle(answers)
+        self._apply(effects, lambda: told.settle(answers))
 
     # -- deeds ------------------------------------------------------------------------------------------------
 
@@ -158,21 +165,22 @@ class SqlPushes:
 
     def _done(self, deed: _Deed, result: tuple[Any, Effects]) -> None:
         value, effects = result
-        self._apply(effects)
-        if isinstance(value, LongwireError):
-            _refuse(deed.future, value)
-        else:
-            _settle(deed.future, value)
+        tell = _refuse if isinstance(value, LongwireError) else _settle
+        self._apply(effects, lambda: tell(deed.future, value))
 
-    def _apply(self, effects: Effects) -> None:
-        """Hints before the bell: a worker that looks for devices finds who came before them."""
-        self._waiting.added(effects.added)
+    def _apply(self, effects: Effects, tell: Callable[[], None]) -> None:
+        """Hints before the bell and before the caller: a worker that looks for devices finds who came before them."""
         self._waiting.changed(effects.changed)
         self._waiting.ended(effects.ended)
         if effects.moves_schedule:
-            self._next_moment = _UNKNOWN
-        if effects.has_work:
-            self._has_work.set()
+            self._moment_holds_until = -math.inf
+
+        def hinted() -> None:
+            if effects.has_work:
+                self._has_work.set()
+            tell()
+
+        self._waiting.added(effects.added, hinted)
 
     # -- PushStore --------------------------------------------------------------------------------------------
 
@@ -187,7 +195,7 @@ class SqlPushes:
         known = push_records.find_sent(connection, new.sender_no, new.message.message_id, now_ms)
         if known is not None:
             return known, False
-        count = f"SELECT COUNT(*) FROM (SELECT 1 FROM pushes WHERE {_LIVE} LIMIT ?)"
+        count = f"SELECT COUNT(*) FROM (SELECT 1 FROM pushes WHERE {push_schedule.LIVE} LIMIT ?) AS live"
         live: int = connection.exec_driver_sql(count, (self._max_live,)).scalar_one()
         if live >= self._max_live:
             return TooManyPushes(f"{live} pushes are live")
@@ -312,16 +320,32 @@ class SqlPushes:
     # -- PushWork ---------------------------------------------------------------------------------------------
 
     async def wait(self, within_s: float) -> None:
-        try:
+        """Where other processes share the database, it also looks there, ten times a second."""
+        with contextlib.suppress(TimeoutError, StoreUnavailable):  # a claim says what is the matter with the store
             async with asyncio.timeout(within_s):
-                await self._has_work.wait()
-        except TimeoutError:
-            return
-        self._has_work.clear()
+                if self._database.is_shared:
+                    await self._work_anywhere()
+                else:
+                    await self._has_work.wait()
+                self._has_work.clear()
+
+    async def _work_anywhere(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._has_work.wait()
+                    return
+            if await self._database.read(lambda connection: push_leases.has_free(connection, self._clock.now_ms())):
+                return
 
     async def claim(self, worker: str, limit: int, lease_ms: int, now_ms: int) -> list[Claim]:
         def run(connection: Connection, effects: Effects) -> list[Claim]:
-            return push_leases.claim(connection, worker, limit, lease_ms, now_ms, effects, self._events)
+            claims = push_leases.claim(connection, worker, limit, lease_ms, now_ms, effects, self._events)
+            if self._database.is_shared:
+                # Who made the push may not have come to its hints yet, and will not if it has died: a device that
+                # the worker finds nowhere must find the hint when it comes.
+                effects.added |= BitMap.union(BitMap(), *(one.targets for one in claims if not one.is_online_only))
+            return claims
 
         return await self._do(run)
 
@@ -350,23 +374,7 @@ class SqlPushes:
         sample: Sequence[str],
         now_ms: int,
     ) -> bool:
-        # What is for those who are online now counts from now, however late it begins.
-        expires_at_ms = now_ms + TTL_0_GRACE_MS if due.new.ttl_s == 0 else due.new.expires_at_ms
-        change = (
-            "UPDATE pushes SET status = 'sending', started_at_ms = ?, expires_at_ms = ?, unresolved = ?,"
-            " unresolved_sample = ?"
-            " WHERE push_no = ? AND status = 'resolving' AND lease_no = ? AND lease_until_ms > ?"
-        )
-        values = (
-            now_ms,
-            expires_at_ms,
-            unresolved,
-            push_records.sample_text(sample),
-            due.push_no,
-            due.lease_no,
-            now_ms,
-        )
-        if connection.exec_driver_sql(change, values).rowcount == 0:
+        if not push_schedule.begin(connection, due, unresolved, sample, now_ms):
             return False
         self._start(connection, effects, due.push_no, due.new, devices, now_ms)
         return True
@@ -378,8 +386,7 @@ class SqlPushes:
         return await self._do(self._close, now_ms, limit)
 
     def _close(self, connection: Connection, effects: Effects, now_ms: int, limit: int) -> int:
-        over = f"SELECT push_no FROM pushes WHERE {_LIVE} AND expires_at_ms <= ? LIMIT ?"
-        push_nos = [push_no for (push_no,) in connection.exec_driver_sql(over, (now_ms, limit))]
+        push_nos = push_schedule.over(connection, now_ms, limit)
         for push_no in push_nos:
             push_segments.complete(connection, push_no, now_ms, effects, self._events)
         return len(push_nos)
@@ -387,34 +394,24 @@ class SqlPushes:
     async def half_canceled(self, limit: int) -> Sequence[int]:
         """All there are; once there are none, those of the last hour."""
         since_ms = self._looked_for_half_canceled
-        query = (
-            "SELECT push_no FROM pushes WHERE ended_at_ms >= ? AND status = 'canceled' AND finished_at_ms IS NULL"
-            " ORDER BY push_no LIMIT ?"
-        )
-        found = await self._database.read(lambda c: c.exec_driver_sql(query, (since_ms, limit)).fetchall())
+        found = await self._database.read(lambda c: push_schedule.half_canceled(c, since_ms, limit))
         if not found:
             self._looked_for_half_canceled = self._clock.now_ms() - 3_600_000
-        return [push_no for (push_no,) in found]
-
-    async def next_moment_ms(self) -> int | None:
-        known = self._next_moment
-        # Asked four times a second: from memory, until that moment or until something may have moved it.
-        if known is None or known > self._clock.now_ms():
-            return None if known is None else int(known)
-        # What is committed while the read runs undoes this again (_apply).
-        found = self._next_moment = await self._read_next_moment()
         return found
 
-    async def _read_next_moment(self) -> int | None:
-        query = (
-            "SELECT MIN(at_ms) FROM ("
-            "SELECT MIN(send_at_ms) AS at_ms FROM pushes WHERE status = 'scheduled'"
-            " UNION ALL SELECT MIN(lease_until_ms) FROM pushes WHERE status = 'resolving'"
-            " UNION ALL SELECT MIN(expires_at_ms) FROM pushes WHERE status = 'sending'"
-            " UNION ALL SELECT MIN(expires_at_ms) FROM pushes WHERE status = 'dispatched')"
-        )
-        moment: int | None = await self._database.read(lambda c: c.exec_driver_sql(query).scalar())
-        return moment
+    async def next_moment_ms(self) -> int | None:
+        known, now = self._next_moment, self._clock.monotonic()
+        # Asked four times a second: from memory, until that moment or until something may have moved it.
+        if now < self._moment_holds_until and (known is None or known > self._clock.now_ms()):
+            return known
+        # What is committed while the read runs takes this back (_apply).
+        self._moment_holds_until = now + (_MOMENT_HOLDS_S if self._database.is_shared else math.inf)
+        try:
+            self._next_moment = await self._database.read(push_schedule.next_moment_ms)
+        except BaseException:
+            self._moment_holds_until = -math.inf
+            raise
+        return self._next_moment
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:
@@ -453,23 +450,9 @@ def _set_rate(connection: Connection, effects: Effects, push_no: int, rate_per_s
 
 
 def _due(connection: Connection, effects: Effects, now_ms: int, lease_ms: int, limit: int) -> list[Due]:
-    query = (
-        "SELECT push_no, lease_no + 1 FROM pushes"
-        " WHERE status = 'scheduled' AND send_at_ms <= ? OR status = 'resolving' AND lease_until_ms <= ?"
-        " ORDER BY send_at_ms, push_no LIMIT ?"
-    )
-    found = connection.exec_driver_sql(query, (now_ms, now_ms, limit)).fetchall()
     effects.moves_schedule = True
-    change = "UPDATE pushes SET status = 'resolving', lease_no = ?, lease_until_ms = ? WHERE push_no = ?"
-    for push_no, lease_no in found:
-        connection.exec_driver_sql(change, (lease_no, now_ms + lease_ms, push_no)).close()
-    return [Due(push_no, lease_no, push_records.read_new(connection, push_no)) for push_no, lease_no in found]
+    return push_schedule.due(connection, now_ms, lease_ms, limit)
 
 
 def _give_up(connection: Connection, _effects: Effects, due: Due, reason: str, now_ms: int) -> None:
-    change = (
-        "UPDATE pushes SET status = 'failed', failure = ?, ended_at_ms = ?"
-        " WHERE push_no = ? AND status = 'resolving' AND lease_no = ?"
-    )
-    values = (reason[:_MAX_FAILURE], now_ms, due.push_no, due.lease_no)
-    connection.exec_driver_sql(change, values).close()
+    push_schedule.give_up(connection, due, reason, now_ms)

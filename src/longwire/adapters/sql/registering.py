@@ -1,6 +1,6 @@
 """Registering devices, a whole batch in a handful of statements.
 
-Runs on the writer, which is alone: what is looked up first still holds when it is written.
+Runs in a group that is alone with these tables: what is looked up first still holds when it is written.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
 from longwire.adapters.sql.device_sets import Sets, day_tag, system_tags
+from longwire.adapters.sql.domains import Domain, take
 from longwire.adapters.sql.tables import devices
 from longwire.model import Device
 from longwire.ports.accounts import AlreadyRegistered, NewDevice, TooManyTags
@@ -28,13 +29,14 @@ DEVICE_COLUMNS = (
 _COLUMNS = ", ".join(f'"{column.name}"' for column in DEVICE_COLUMNS)
 _FIND = f"SELECT {_COLUMNS}, refresh_hash, is_claimed FROM devices WHERE device_id IN ({{rows}})"
 _ADD_DEVICES = """
-INSERT INTO devices (device_id, "user", platform, app_version, registered_at_ms, refresh_hash, is_claimed) VALUES {rows}
+INSERT INTO devices
+    (device_no, device_id, "user", platform, app_version, registered_at_ms, refresh_hash, is_claimed) VALUES {rows}
 """
 _CHANGE_DEVICE = """
 UPDATE devices SET
     refresh_hash = coalesce(?, refresh_hash), "user" = coalesce(?, "user"),
     platform = coalesce(nullif(?, ''), platform), app_version = coalesce(nullif(?, ''), app_version),
-    is_claimed = is_claimed OR ?
+    is_claimed = is_claimed | ?
 WHERE device_no = ?
 """
 _GIVE_TOKENS = "INSERT INTO tokens (token_hash, device_no, expires_at_ms) VALUES {rows}"
@@ -76,8 +78,8 @@ def register(connection: Connection, sets: Sets, wanted: Sequence[NewDevice], no
         connection,
         _ADD_DEVICES,
         [
-            (new.device_id, new.user, new.platform, new.app_version, now_ms, new.refresh_hash, new.is_claimed)
-            for new in fresh.values()
+            (number, new.device_id, new.user, new.platform, new.app_version, now_ms, new.refresh_hash, new.is_claimed)
+            for number, new in zip(take(connection, Domain.ACCOUNTS, len(fresh)), fresh.values(), strict=True)
         ],
     )
     numbers = _numbers(connection, ids)

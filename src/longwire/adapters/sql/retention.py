@@ -9,12 +9,14 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk, push_records
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.device_sets import sweep_sets
+from longwire.adapters.sql.domains import Domain
 from longwire.adapters.sql.events import sweep_events
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
@@ -32,8 +34,12 @@ _SAMPLES = 64
 _NEIGHBOURS = 16
 _SAMPLE = (
     f'SELECT SUM(LENGTH(payload) + {_ROW_BYTES}), MAX("offset") FROM'
-    ' (SELECT payload, "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?)'
+    ' (SELECT payload, "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?) AS neighbours'
 )
+
+
+_Rule = Callable[[Connection, int], int]
+"""One step of one rule, at a time in ms; how many rows it looked at or deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +68,51 @@ class Retention:
 class Sweeper:
     """Keeps every table to its retention."""
 
-    def __init__(self, database: SqliteDatabase, clock: Clock, retention: Retention | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        retention: Retention | None = None,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``leads``: whether this process is the one that sweeps."""
         self._database = database
+        self._leads = leads
         self._clock = clock
         self._retention = retention or Retention()
         self._inbox_at = (0, 0)
         self._pushes_at = (0, 0)
         self._presence_at = 0
-        self._rules: tuple[Callable[[Connection, int], int], ...] = (
-            self._expired_inbox,
+        # What is only deleted, because it is old, needs no lock.
+        self._rules: tuple[_Rule, ...] = (
             self._old_messages,
             self._old_uplink,
             self._large_uplink,
             self._old_nonces,
-            self._ended_pushes,
             self._old_pushes,
             self._old_rows("audit", "audit_no", "at_ms", self._retention.audit_ms),
             self._old_rows("commands", "command_id", "created_at_ms", self._retention.commands_ms),
             self._old_rows("imports", "import_id", "ended_at_ms", self._retention.imports_ms),
-            self._old_rows("idempotency", "rowid", "created_at_ms", self._retention.idempotency_ms),
+            self._old_rows("idempotency", 'caller, "key"', "created_at_ms", self._retention.idempotency_ms),
             self._old_rows("webhook_letters", "letter_no", "buried_at_ms", self._retention.webhook_letters_ms),
             self._old_rows("dead_letters", "letter_no", "buried_at_ms", self._retention.dead_letters_ms),
             self._old_rows("tokens", "token_hash", "expires_at_ms", self._retention.expired_tokens_ms),
             self._old_events,
-            lambda connection, now_ms: sweep_sets(connection, now_ms, STEP_ROWS),
             self._presence_of_nobody,
+        )
+        if database.is_shared:
+            self._rules += (_ended_imports,)
+        self._locked_rules: tuple[tuple[_Rule, Domain], ...] = (
+            (self._expired_inbox, Domain.MESSAGES),
+            (self._ended_pushes, Domain.PUSHES),
+            (lambda connection, now_ms: sweep_sets(connection, now_ms, STEP_ROWS), Domain.SETS),
         )
 
     async def run(self) -> None:
         """Sweeps until it is cancelled."""
         while True:
             try:
-                swept = await self.sweep_once()
+                swept = await self.sweep_once() if self._leads() else 0
             except StoreUnavailable as error:
                 log.warning("nothing was swept: %s", error)
                 swept = 0
@@ -107,16 +126,17 @@ class Sweeper:
         now_ms = self._clock.now_ms()
         most = 0
         for rule in self._rules:
-            swept = await self._database.write(lambda connection, rule=rule: rule(connection, now_ms))  # type: ignore[misc]
-            most = max(most, swept)
+            most = max(most, await self._database.write(partial(_step, rule, now_ms)))
+        for rule, domain in self._locked_rules:
+            most = max(most, await self._database.write(partial(_step, rule, now_ms), domain))
         return most
 
     def _expired_inbox(self, connection: Connection, now_ms: int) -> int:
         """Walks the inboxes round and round: an expired row is invisible already, and rarely many are."""
         rows = connection.exec_driver_sql(
-            "SELECT device_no, seq, expires_at_ms FROM inbox WHERE (device_no, seq) > (?, ?)"
+            "SELECT device_no, seq, expires_at_ms FROM inbox WHERE device_no >= ? AND (device_no > ? OR seq > ?)"
             " ORDER BY device_no, seq LIMIT ?",
-            (*self._inbox_at, STEP_ROWS),
+            (self._inbox_at[0], *self._inbox_at, STEP_ROWS),
         ).fetchall()
         self._inbox_at = (rows[-1][0], rows[-1][1]) if len(rows) == STEP_ROWS else (0, 0)
         expired = [(device_no, seq) for device_no, seq, expires_at_ms in rows if expires_at_ms <= now_ms]
@@ -173,9 +193,9 @@ class Sweeper:
         """
         rows = connection.exec_driver_sql(
             "SELECT ended_at_ms, push_no, totals IS NULL AND (status <> 'canceled' OR expires_at_ms <= ?)"
-            " FROM pushes WHERE ended_at_ms < ? AND (ended_at_ms, push_no) > (?, ?)"
+            " FROM pushes WHERE ended_at_ms < ? AND ended_at_ms >= ? AND (ended_at_ms > ? OR push_no > ?)"
             " ORDER BY ended_at_ms, push_no LIMIT ?",
-            (now_ms, now_ms - self._retention.push_segments_ms, *self._pushes_at, STEP_ROWS),
+            (now_ms, now_ms - self._retention.push_segments_ms, self._pushes_at[0], *self._pushes_at, STEP_ROWS),
         ).fetchall()
         folded = 0
         for ended_at_ms, push_no, is_whole in rows:
@@ -212,14 +232,24 @@ class Sweeper:
         return len(gone)
 
     @staticmethod
-    def _old_rows(table: str, key: str, stamp: str, kept_ms: int) -> Callable[[Connection, int], int]:
+    def _old_rows(table: str, key: str, stamp: str, kept_ms: int) -> _Rule:
         """The rule that deletes what was stamped longer ago than ``kept_ms``."""
-        statement = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {stamp} < ? LIMIT ?)"
+        statement = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {stamp} < ? LIMIT ?)"
 
         def sweep(connection: Connection, now_ms: int) -> int:
             return connection.exec_driver_sql(statement, (now_ms - kept_ms, STEP_ROWS)).rowcount
 
         return sweep
+
+
+def _ended_imports(connection: Connection, now_ms: int) -> int:
+    """Ends jobs whose process is gone for good, and with it the file. One that works on says so with its next step."""
+    change = "UPDATE imports SET status = 'failed', ended_at_ms = ? WHERE status = 'running' AND created_at_ms < ?"
+    return connection.exec_driver_sql(change, (now_ms, now_ms - _DAY_MS)).rowcount
+
+
+def _step(rule: _Rule, now_ms: int, connection: Connection) -> int:
+    return rule(connection, now_ms)
 
 
 def _fold(connection: Connection, push_no: int, now_ms: int) -> bool:

@@ -6,51 +6,56 @@ table is kept by retention.py. Migrations (migrations/versions) make these table
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
-    String,
     Table,
-    Text,
     UniqueConstraint,
 )
 
+from longwire.adapters.sql.column_types import Flag, LongText, Serial, TextOrEmpty, key, name, payload
+
 metadata = MetaData()
 
-# SQLite counts only INTEGER PRIMARY KEY by itself.
-_Serial = BigInteger().with_variant(Integer(), "sqlite")
-_Id = LargeBinary(16)
-_Hash = LargeBinary(32)
+_Id = key(16)
+_Hash = key(32)
 _Blob = LargeBinary(8_256)
 
 
-def _bitmap(name: str) -> Column[bytes]:
-    return Column(name, _Blob)
+def _bitmap(title: str) -> Column[bytes]:
+    return Column(title, _Blob)
 
 
-def _count(name: str) -> Column[int]:
-    return Column(name, Integer, nullable=False, server_default="0")
+def _count(title: str) -> Column[int]:
+    return Column(title, Integer, nullable=False, server_default="0")
 
+
+# Kept for good: a row a domain (domains.py), and one a process that writes, a week after its last group (shared.py).
+write_locks = Table(
+    "write_locks",
+    metadata,
+    Column("name", name(32), primary_key=True),
+    Column("next", BigInteger, nullable=False),
+)
 
 # Kept until deleted through the API.
 devices = Table(
     "devices",
     metadata,
-    Column("device_no", _Serial, primary_key=True, autoincrement=True),
-    Column("device_id", String(64), nullable=False, unique=True),
-    Column("user", String(64), index=True),
-    Column("platform", String(64), nullable=False, server_default=""),
-    Column("app_version", String(64), nullable=False, server_default=""),
+    Column("device_no", Serial, primary_key=True, autoincrement=True),
+    Column("device_id", name(64), nullable=False, unique=True),
+    Column("user", name(64), index=True),
+    Column("platform", name(64), nullable=False, server_default=""),
+    Column("app_version", name(64), nullable=False, server_default=""),
     Column("registered_at_ms", BigInteger, nullable=False),
-    Column("is_disabled", Boolean, nullable=False, server_default="0"),
+    Column("is_disabled", Flag, nullable=False, server_default="0"),
     Column("refresh_hash", _Hash, unique=True),
     Column("missed", Integer, nullable=False, server_default="0"),
     Column("banned_until_ms", BigInteger, nullable=False, server_default="0"),
-    Column("is_claimed", Boolean, nullable=False, server_default="1"),
+    Column("is_claimed", Flag, nullable=False, server_default="1"),
     # A number is never given twice, also after the device was deleted.
     sqlite_autoincrement=True,
 )
@@ -59,10 +64,10 @@ devices = Table(
 device_sets = Table(
     "device_sets",
     metadata,
-    Column("set_no", _Serial, primary_key=True, autoincrement=True),
+    Column("set_no", Serial, primary_key=True, autoincrement=True),
     Column("kind", SmallInteger, nullable=False),
-    Column("name", String(128), nullable=False),
-    Column("title", String(128), nullable=False, server_default=""),
+    Column("name", name(128), nullable=False),
+    Column("title", name(128), nullable=False, server_default=""),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, index=True),
     UniqueConstraint("kind", "name", name="uq_device_sets_kind_name"),
@@ -94,7 +99,7 @@ group_users = Table(
     "group_users",
     metadata,
     Column("set_no", BigInteger, primary_key=True, autoincrement=False),
-    Column("user", String(64), primary_key=True, index=True),
+    Column("user", name(64), primary_key=True, index=True),
     sqlite_with_rowid=False,
 )
 
@@ -113,8 +118,8 @@ tokens = Table(
 nonces = Table(
     "nonces",
     metadata,
-    Column("app_key", String(64), primary_key=True),
-    Column("nonce", String(64), primary_key=True),
+    Column("app_key", name(64), primary_key=True),
+    Column("nonce", name(64), primary_key=True),
     Column("expires_at_ms", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
@@ -123,19 +128,19 @@ nonces = Table(
 apps = Table(
     "apps",
     metadata,
-    Column("app_key", String(64), primary_key=True),
-    Column("secret", String(128), nullable=False),
-    Column("master_hash", String(255), nullable=False),
+    Column("app_key", name(64), primary_key=True),
+    Column("secret", name(128), nullable=False),
+    Column("master_hash", name(255), nullable=False),
 )
 
 # Kept: who had which key is part of the audit.
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("key_id", String(64), primary_key=True),
-    Column("name", String(128), nullable=False),
-    Column("secret_hash", String(255), nullable=False),
-    Column("scopes", Text, nullable=False),
+    Column("key_id", name(64), primary_key=True),
+    Column("name", name(128), nullable=False),
+    Column("secret_hash", name(255), nullable=False),
+    Column("scopes", LongText, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("revoked_at_ms", BigInteger),
 )
@@ -145,17 +150,17 @@ api_keys = Table(
 messages = Table(
     "messages",
     metadata,
-    Column("seq", _Serial, primary_key=True, autoincrement=False),
+    Column("seq", Serial, primary_key=True, autoincrement=False),
     Column("sender_no", BigInteger, nullable=False),
     Column("message_id", _Id, nullable=False),
-    Column("sender", String(80), nullable=False),
-    Column("to", String(80), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("payload", LargeBinary(65_536), nullable=False),
-    Column("collapse_key", String(255), nullable=False),
+    Column("sender", name(80), nullable=False),
+    Column("to", name(80), nullable=False),
+    Column("kind", name(64), nullable=False),
+    Column("payload", payload(65_536), nullable=False),
+    Column("collapse_key", name(255), nullable=False),
     Column("sent_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
-    Column("trace", LargeBinary(24), nullable=False),
+    Column("trace", key(24), nullable=False),
     UniqueConstraint("sender_no", "message_id", name="uq_messages_sender_message"),
 )
 
@@ -177,7 +182,7 @@ receipts = Table(
     Column("device_no", BigInteger, primary_key=True, autoincrement=False),
     Column("outcome", SmallInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("node_id", String(24), nullable=False),
+    Column("node_id", name(24), nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -185,14 +190,16 @@ receipts = Table(
 uplink = Table(
     "uplink",
     metadata,
-    Column("offset", _Serial, primary_key=True, autoincrement=False),
+    Column("offset", Serial, primary_key=True, autoincrement=False),
     Column("device_no", BigInteger, nullable=False),
-    Column("device_id", String(64), nullable=False),
+    Column("device_id", name(64), nullable=False),
     Column("message_id", _Id, nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("payload", LargeBinary(65_536), nullable=False),
+    Column("kind", name(64), nullable=False),
+    Column("payload", payload(65_536), nullable=False),
     Column("sent_at_ms", BigInteger, nullable=False),
-    Column("trace", LargeBinary(24), nullable=False),
+    Column("trace", key(24), nullable=False),
+    # Where it stood in a log of another engine.
+    Column("log_position", BigInteger),
     UniqueConstraint("device_no", "message_id", name="uq_uplink_device_message"),
 )
 
@@ -200,7 +207,7 @@ uplink = Table(
 uplink_cursors = Table(
     "uplink_cursors",
     metadata,
-    Column("consumer", String(64), primary_key=True),
+    Column("consumer", name(64), primary_key=True),
     Column("offset", BigInteger, nullable=False),
 )
 
@@ -208,17 +215,17 @@ uplink_cursors = Table(
 dead_letters = Table(
     "dead_letters",
     metadata,
-    Column("letter_no", _Serial, primary_key=True, autoincrement=True),
-    Column("consumer", String(64), nullable=False),
+    Column("letter_no", Serial, primary_key=True, autoincrement=True),
+    Column("consumer", name(64), nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("device_no", BigInteger, nullable=False),
-    Column("device_id", String(64), nullable=False),
+    Column("device_id", name(64), nullable=False),
     Column("message_id", _Id, nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("payload", LargeBinary(65_536), nullable=False),
+    Column("kind", name(64), nullable=False),
+    Column("payload", payload(65_536), nullable=False),
     Column("sent_at_ms", BigInteger, nullable=False),
-    Column("trace", LargeBinary(24), nullable=False),
-    Column("error", Text, nullable=False),
+    Column("trace", key(24), nullable=False),
+    Column("error", LongText, nullable=False),
     Column("buried_at_ms", BigInteger, nullable=False, index=True),
     Column("replayed_at_ms", BigInteger),
 )
@@ -227,13 +234,13 @@ dead_letters = Table(
 pushes = Table(
     "pushes",
     metadata,
-    Column("push_no", _Serial, primary_key=True, autoincrement=True),
+    Column("push_no", Serial, primary_key=True, autoincrement=True),
     Column("push_id", _Id, nullable=False, unique=True),
     Column("sender_no", BigInteger, nullable=False),
     Column("message_id", _Id, nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("status", name(16), nullable=False),
     Column("priority", SmallInteger, nullable=False),
-    Column("is_paused", Boolean, nullable=False, server_default="0"),
+    Column("is_paused", Flag, nullable=False, server_default="0"),
     Column("rate_per_s", Integer),
     Column("ttl_s", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
@@ -245,20 +252,20 @@ pushes = Table(
     Column("lease_no", Integer, nullable=False, server_default="0"),
     Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
-    Column("sender", String(80), nullable=False),
-    Column("to", String(80), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("collapse_key", String(255), nullable=False),
-    Column("caller", String(64), nullable=False),
+    Column("sender", name(80), nullable=False),
+    Column("to", name(80), nullable=False),
+    Column("kind", name(64), nullable=False),
+    Column("collapse_key", name(255), nullable=False),
+    Column("caller", name(64), nullable=False),
     Column("retry_of", BigInteger),
     Column("notice_of", BigInteger, index=True),
     Column("unresolved", Integer, nullable=False, server_default="0"),
-    Column("unresolved_sample", Text, nullable=False, server_default=""),
-    Column("failure", String(255), nullable=False, server_default=""),
-    Column("audience", Text, nullable=False),
-    Column("totals", Text),
-    Column("trace", LargeBinary(24), nullable=False),
-    Column("payload", LargeBinary(65_536), nullable=False),
+    Column("unresolved_sample", TextOrEmpty, nullable=False, server_default=""),
+    Column("failure", name(255), nullable=False, server_default=""),
+    Column("audience", LongText, nullable=False),
+    Column("totals", LongText),
+    Column("trace", key(24), nullable=False),
+    Column("payload", payload(65_536), nullable=False),
     UniqueConstraint("sender_no", "message_id", name="uq_pushes_sender_message"),
     Index("ix_pushes_status", "status", "send_at_ms"),
     Index("ix_pushes_ended", "ended_at_ms"),
@@ -275,13 +282,13 @@ push_segments = Table(
     Column("segment", Integer, primary_key=True, autoincrement=False),
     Column("state", SmallInteger, nullable=False, server_default="0"),
     Column("priority", SmallInteger, nullable=False),
-    Column("is_open", Boolean, nullable=False),
+    Column("is_open", Flag, nullable=False),
     Column("rest_min", BigInteger, nullable=False),
     Column("rest_max", BigInteger, nullable=False),
     Column("cursor", BigInteger, nullable=False, server_default="-1"),
     Column("lease_no", Integer, nullable=False, server_default="0"),
     Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
-    Column("worker", String(24), nullable=False, server_default=""),
+    Column("worker", name(24), nullable=False, server_default=""),
     Column("attempts", SmallInteger, nullable=False, server_default="0"),
     _count("n_targeted"),
     _count("n_online"),
@@ -314,7 +321,7 @@ push_failures = Table(
     metadata,
     Column("push_no", BigInteger, primary_key=True, autoincrement=False),
     Column("device_no", BigInteger, primary_key=True, autoincrement=False),
-    Column("reason", String(64), nullable=False),
+    Column("reason", name(64), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -323,13 +330,13 @@ push_failures = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    Column("caller", String(64), primary_key=True),
-    Column("key", String(255), primary_key=True),
+    Column("caller", name(64), primary_key=True),
+    Column("key", name(255), primary_key=True),
     Column("fingerprint", _Hash, nullable=False),
     Column("status", SmallInteger, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False, index=True),
-    Column("location", String(255), nullable=False, server_default=""),
-    Column("body", LargeBinary(262_144), nullable=False),
+    Column("location", name(255), nullable=False, server_default=""),
+    Column("body", payload(262_144), nullable=False),
 )
 
 # Kept with the device.
@@ -339,8 +346,8 @@ presence = Table(
     Column("device_no", BigInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger, nullable=False),
-    Column("node_id", String(24), nullable=False),
-    Column("transport", String(16), nullable=False),
+    Column("node_id", name(24), nullable=False),
+    Column("transport", name(16), nullable=False),
     Column("close_code", SmallInteger),
     sqlite_with_rowid=False,
 )
@@ -351,17 +358,17 @@ commands = Table(
     metadata,
     Column("command_id", _Id, primary_key=True),
     Column("device_no", BigInteger, nullable=False),
-    Column("device_id", String(64), nullable=False),
-    Column("method", String(128), nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("device_id", name(64), nullable=False),
+    Column("method", name(128), nullable=False),
+    Column("status", name(16), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False, index=True),
     Column("timeout_ms", Integer, nullable=False),
     Column("replied_at_ms", BigInteger),
-    Column("is_late", Boolean, nullable=False, server_default="0"),
+    Column("is_late", Flag, nullable=False, server_default="0"),
     Column("reply_status", SmallInteger),
-    Column("detail", String(255), nullable=False, server_default=""),
-    Column("payload", LargeBinary(65_536), nullable=False),
-    Column("reply", LargeBinary(65_536), nullable=False),
+    Column("detail", name(255), nullable=False, server_default=""),
+    Column("payload", payload(65_536), nullable=False),
+    Column("reply", payload(65_536), nullable=False),
 )
 
 # Kept 7 days after the end.
@@ -369,40 +376,40 @@ imports = Table(
     "imports",
     metadata,
     Column("import_id", _Id, primary_key=True),
-    Column("status", String(16), nullable=False),
-    Column("format", String(16), nullable=False),
+    Column("status", name(16), nullable=False),
+    Column("format", name(16), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False, index=True),
     Column("ended_at_ms", BigInteger),
     Column("lines", Integer, nullable=False, server_default="0"),
     Column("done", Integer, nullable=False, server_default="0"),
     Column("failed", Integer, nullable=False, server_default="0"),
-    Column("errors", Text, nullable=False),
+    Column("errors", LongText, nullable=False),
 )
 
 # Kept 90 days.
 audit = Table(
     "audit",
     metadata,
-    Column("audit_no", _Serial, primary_key=True, autoincrement=True),
+    Column("audit_no", Serial, primary_key=True, autoincrement=True),
     Column("at_ms", BigInteger, nullable=False, index=True),
-    Column("caller", String(64), nullable=False),
-    Column("action", String(128), nullable=False),
-    Column("target", String(128), nullable=False),
+    Column("caller", name(64), nullable=False),
+    Column("action", name(128), nullable=False),
+    Column("target", name(128), nullable=False),
     Column("status", SmallInteger, nullable=False),
-    Column("request_id", String(64), nullable=False),
+    Column("request_id", name(64), nullable=False),
 )
 
 # Kept until every webhook has taken it, two days or 1 GiB at the most.
 events = Table(
     "events",
     metadata,
-    Column("event_no", _Serial, primary_key=True, autoincrement=True),
+    Column("event_no", Serial, primary_key=True, autoincrement=True),
     Column("webhook_no", BigInteger, nullable=False, server_default="0"),
-    Column("kind", String(32), nullable=False),
+    Column("kind", name(32), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("device_no", BigInteger, nullable=False),
     # A replayed message of the largest size, in base64, fits.
-    Column("body", LargeBinary(1 << 20), nullable=False),
+    Column("body", payload(1 << 20), nullable=False),
     sqlite_autoincrement=True,
 )
 
@@ -410,11 +417,11 @@ events = Table(
 webhooks = Table(
     "webhooks",
     metadata,
-    Column("webhook_no", _Serial, primary_key=True, autoincrement=True),
-    Column("url", String(2_048), nullable=False),
-    Column("secret", String(128), nullable=False),
-    Column("kinds", Text, nullable=False),
-    Column("is_enabled", Boolean, nullable=False, server_default="1"),
+    Column("webhook_no", Serial, primary_key=True, autoincrement=True),
+    Column("url", name(2_048), nullable=False),
+    Column("secret", name(128), nullable=False),
+    Column("kinds", LongText, nullable=False),
+    Column("is_enabled", Flag, nullable=False, server_default="1"),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("cursor", BigInteger, nullable=False),
     Column("last_success_ms", BigInteger),
@@ -426,12 +433,12 @@ webhooks = Table(
 webhook_letters = Table(
     "webhook_letters",
     metadata,
-    Column("letter_no", _Serial, primary_key=True, autoincrement=True),
+    Column("letter_no", Serial, primary_key=True, autoincrement=True),
     Column("webhook_no", BigInteger, nullable=False),
-    Column("error", Text, nullable=False),
+    Column("error", LongText, nullable=False),
     Column("buried_at_ms", BigInteger, nullable=False, index=True),
     Column("replayed_at_ms", BigInteger),
-    Column("body", LargeBinary(1 << 20), nullable=False),
+    Column("body", payload(1 << 20), nullable=False),
 )
 
 Index("ix_tokens_expires", tokens.c.expires_at_ms)

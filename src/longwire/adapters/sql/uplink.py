@@ -1,6 +1,7 @@
 """The uplink log as a table: appended in groups, read by consumers that each have a cursor."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from longwire.adapters.sql import bulk
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.column_types import fitting
+from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.domains import Domain, take
 from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.messages import ENVELOPE_BYTES
 from longwire.clock import Clock
@@ -30,8 +33,8 @@ _MOVE = (
     ' WHERE excluded."offset" > uplink_cursors."offset"'
 )
 _BURY = (
-    "INSERT INTO dead_letters (device_no, device_id, message_id, kind, payload, sent_at_ms, trace,"
-    ' "offset", consumer, error, buried_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
+    "INSERT INTO dead_letters (letter_no, device_no, device_id, message_id, kind, payload, sent_at_ms, trace,"
+    ' "offset", consumer, error, buried_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'
 )
 _LETTER = (
     "SELECT letter_no, consumer, error, buried_at_ms, replayed_at_ms, device_no, device_id, message_id, kind,"
@@ -42,13 +45,12 @@ _ONE_LETTER = f"{_LETTER} WHERE letter_no = ?"
 # What a device sent is in the log once (uq_uplink_device_message): the record moves to the end.
 _TAKE_OUT = "DELETE FROM uplink WHERE device_no = ? AND message_id = ?"
 _REPLAYED = "UPDATE dead_letters SET replayed_at_ms = ? WHERE letter_no = ?"
-# Bounded by offsets, whatever matches: "+" keeps the planner from a device's whole index, which it would have to sort.
 _ENDS = 'SELECT MIN("offset"), MAX("offset") FROM uplink'
-_FOUND = (
-    f'SELECT {_COLUMNS} FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ?'
-    " AND (? IS NULL OR +device_no = ?) AND (? IS NULL OR kind = ?)"
-    ' ORDER BY "offset" DESC LIMIT ?'
-)
+_FOUND = f'SELECT {_COLUMNS} FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ?'
+# Bounded by offsets, whatever matches: "+" keeps the planner from a device's whole index, which it would have to sort.
+_OF_DEVICE = " AND +device_no = ?"
+_OF_KIND = " AND kind = ?"
+_NEWEST_FIRST = ' ORDER BY "offset" DESC LIMIT ?'
 _ANY_SINCE = 'SELECT 1 FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ? LIMIT 1'
 _NEWEST = 1 << 62
 _MAX_LOOKED_AT = 10_000
@@ -72,20 +74,26 @@ def _row(record: UplinkRecord) -> tuple[object, ...]:
 
 
 class SqlUplinkLog:
-    """ports.uplink.UplinkLog and ports.uplink.DeadLetters on one database."""
+    """ports.uplink.UplinkLog and ports.uplink.DeadLetters on one database.
 
-    def __init__(self, database: SqliteDatabase, clock: Clock, events: SqlEvents | None = None) -> None:
+    Where other processes append to it, readers look again every ``poll_s``.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, events: SqlEvents | None = None, poll_s: float | None = None
+    ) -> None:
         self._database = database
         self._events = events
+        self._poll_s = poll_s
         self._clock = clock
         self._next_offset = 0
-        self._appends = database.stage(self._write, self._appended, self._refused)
+        self._appends = database.stage(self._write, self._appended, self._refused, Domain.UPLINK)
         self._positions: dict[str, int] = {}
         self._grown = asyncio.Event()
         self.queued_bytes = 0
 
     async def start(self) -> None:
-        """Finds the log's end. The writer alone gives offsets after that."""
+        """Finds the log's end, behind which SQLite's writer alone gives offsets."""
         last = await self._database.read(_last_offset)
         self._next_offset = last + 1
 
@@ -107,21 +115,28 @@ class SqlUplinkLog:
             if records:
                 self._positions[consumer] = records[-1].offset
                 return records
-            await grown.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_s):
+                    await grown.wait()
+
+    def holds(self, consumer: str, record: UplinkRecord) -> bool:
+        return True
 
     async def flush(self, consumer: str, offset: int) -> None:
-        await self._database.write(lambda c: c.exec_driver_sql(_MOVE, (consumer, offset)).close())
+        await self._database.write(lambda c: c.exec_driver_sql(_MOVE, (consumer, offset)).close(), Domain.UPLINK)
 
     async def bury(self, consumer: str, record: UplinkRecord, error: str) -> None:
         now_ms = self._clock.now_ms()
-        buried = (*_row(record), consumer, error[:_MAX_ERROR_CHARACTERS], now_ms)
+        buried = (*_row(record), consumer, fitting(error, _MAX_ERROR_CHARACTERS), now_ms)
 
         def write(connection: Connection) -> None:
-            letter_no = connection.exec_driver_sql(_BURY, buried).lastrowid
+            letter_no = take(connection, Domain.DEAD_LETTERS, 1)[0]
+            result = connection.exec_driver_sql(_BURY, (letter_no, *buried))
+            letter_no = letter_no or result.lastrowid
             if self._events is not None and self._events.wants("uplink.dead_letter"):
                 self._events.note(connection, [_buried_event(record, letter_no, error, now_ms)])
 
-        await self._database.write(write)
+        await self._database.write(write, Domain.DEAD_LETTERS, Domain.EVENTS)
 
     async def records(
         self, before: int, device_no: int | None, kind: str | None, since_ms: int, limit: int
@@ -137,7 +152,9 @@ class SqlUplinkLog:
 
     async def replay(self, letter_no: int) -> DeadLetter | None:
         now_ms = self._clock.now_ms()
-        letter = await self._database.write(lambda c: self._replay(c, letter_no, now_ms))
+        letter = await self._database.write(
+            lambda c: self._replay(c, letter_no, now_ms), Domain.UPLINK, Domain.DEAD_LETTERS
+        )
         self._grow()
         return letter
 
@@ -147,12 +164,18 @@ class SqlUplinkLog:
             return letter
         record = letter.record
         connection.exec_driver_sql(_TAKE_OUT, (record.device_no, record.message_id)).close()
-        # On the writer's thread, which alone gives offsets.
-        row = (*_row(record)[:-1], self._next_offset)
-        self._next_offset += 1
+        row = (*_row(record)[:-1], self._offsets(connection, 1))
         bulk.execute(connection, _INSERT, [row])
         connection.exec_driver_sql(_REPLAYED, (now_ms, letter_no)).close()
         return replace(letter, replayed_at_ms=now_ms)
+
+    def _offsets(self, connection: Connection, count: int) -> int:
+        """The first of so many new offsets."""
+        first = take(connection, Domain.UPLINK, count)[0]
+        if first is None:
+            first = self._next_offset
+            self._next_offset += count
+        return first
 
     def _grow(self) -> None:
         self._grown.set()
@@ -170,10 +193,9 @@ class SqlUplinkLog:
         done(record, Status.NOT_DURABLE)
 
     def _write(self, connection: Connection, items: list[_Append]) -> list[Status]:
-        first = self._next_offset
+        first = self._offsets(connection, len(items))
         for offset, (record, _) in enumerate(items, first):
             record.offset = offset
-        self._next_offset = first + len(items)
         kept = bulk.execute(connection, _INSERT, [_row(record) for record, _ in items])
         if kept == len(items):
             return [Status.OK] * len(items)
@@ -203,8 +225,13 @@ def _records(
         return [], None
     high = min(before or _NEWEST, last + 1)
     low = high - _MAX_LOOKED_AT
-    wanted = (low, high, since_ms, device_no, device_no, kind, kind, limit)
-    found = [UplinkRecord(*row) for row in connection.exec_driver_sql(_FOUND, wanted)]
+    statement, wanted = _FOUND, [low, high, since_ms]
+    for condition, value in ((_OF_DEVICE, device_no), (_OF_KIND, kind)):
+        if value is not None:
+            statement += condition
+            wanted.append(value)
+    rows = connection.exec_driver_sql(statement + _NEWEST_FIRST, (*wanted, limit))
+    found = [UplinkRecord(*row) for row in rows]
     if len(found) == limit:
         return found, found[-1].offset
     # The log is in the order of time but for replayed letters: so many old ones in a row are its old part.

@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from pyroaring import BitMap
 
+from longwire.adapters.sql.column_types import Flag, LongText, Serial, TextOrEmpty, key, name, payload
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -15,31 +17,31 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "audit",
-        sa.Column("audit_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("audit_no", Serial, autoincrement=True, nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("caller", sa.String(length=64), nullable=False),
-        sa.Column("action", sa.String(length=128), nullable=False),
-        sa.Column("target", sa.String(length=128), nullable=False),
+        sa.Column("caller", name(64), nullable=False),
+        sa.Column("action", name(128), nullable=False),
+        sa.Column("target", name(128), nullable=False),
         sa.Column("status", sa.SmallInteger(), nullable=False),
-        sa.Column("request_id", sa.String(length=64), nullable=False),
+        sa.Column("request_id", name(64), nullable=False),
         sa.PrimaryKeyConstraint("audit_no"),
     )
     op.create_index(op.f("ix_audit_at_ms"), "audit", ["at_ms"], unique=False)
     op.create_table(
         "commands",
-        sa.Column("command_id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("command_id", key(16), nullable=False),
         sa.Column("device_no", sa.BigInteger(), nullable=False),
-        sa.Column("device_id", sa.String(length=64), nullable=False),
-        sa.Column("method", sa.String(length=128), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("device_id", name(64), nullable=False),
+        sa.Column("method", name(128), nullable=False),
+        sa.Column("status", name(16), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("timeout_ms", sa.Integer(), nullable=False),
         sa.Column("replied_at_ms", sa.BigInteger(), nullable=True),
-        sa.Column("is_late", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("is_late", Flag, server_default="0", nullable=False),
         sa.Column("reply_status", sa.SmallInteger(), nullable=True),
-        sa.Column("detail", sa.String(length=255), server_default="", nullable=False),
-        sa.Column("payload", sa.LargeBinary(length=65536), nullable=False),
-        sa.Column("reply", sa.LargeBinary(length=65536), nullable=False),
+        sa.Column("detail", name(255), server_default="", nullable=False),
+        sa.Column("payload", payload(65536), nullable=False),
+        sa.Column("reply", payload(65536), nullable=False),
         sa.PrimaryKeyConstraint("command_id"),
     )
     op.create_index(op.f("ix_commands_created_at_ms"), "commands", ["created_at_ms"], unique=False)
@@ -60,10 +62,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "device_sets",
-        sa.Column("set_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("set_no", Serial, autoincrement=True, nullable=False),
         sa.Column("kind", sa.SmallInteger(), nullable=False),
-        sa.Column("name", sa.String(length=128), nullable=False),
-        sa.Column("title", sa.String(length=128), server_default="", nullable=False),
+        sa.Column("name", name(128), nullable=False),
+        sa.Column("title", name(128), server_default="", nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("expires_at_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("set_no"),
@@ -73,46 +75,46 @@ def upgrade() -> None:
     op.create_index(op.f("ix_device_sets_expires_at_ms"), "device_sets", ["expires_at_ms"], unique=False)
     op.create_table(
         "events",
-        sa.Column("event_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("event_no", Serial, autoincrement=True, nullable=False),
         sa.Column("webhook_no", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("kind", name(32), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("device_no", sa.BigInteger(), nullable=False),
-        sa.Column("body", sa.LargeBinary(length=1048576), nullable=False),
+        sa.Column("body", payload(1048576), nullable=False),
         sa.PrimaryKeyConstraint("event_no"),
         sqlite_autoincrement=True,
     )
     op.create_table(
         "group_users",
         sa.Column("set_no", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("user", sa.String(length=64), nullable=False),
+        sa.Column("user", name(64), nullable=False),
         sa.PrimaryKeyConstraint("set_no", "user"),
         sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_group_users_user"), "group_users", ["user"], unique=False)
     op.create_table(
         "idempotency",
-        sa.Column("caller", sa.String(length=64), nullable=False),
-        sa.Column("key", sa.String(length=255), nullable=False),
-        sa.Column("fingerprint", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("caller", name(64), nullable=False),
+        sa.Column("key", name(255), nullable=False),
+        sa.Column("fingerprint", key(32), nullable=False),
         sa.Column("status", sa.SmallInteger(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("location", sa.String(length=255), server_default="", nullable=False),
-        sa.Column("body", sa.LargeBinary(length=262144), nullable=False),
+        sa.Column("location", name(255), server_default="", nullable=False),
+        sa.Column("body", payload(262144), nullable=False),
         sa.PrimaryKeyConstraint("caller", "key"),
     )
     op.create_index(op.f("ix_idempotency_created_at_ms"), "idempotency", ["created_at_ms"], unique=False)
     op.create_table(
         "imports",
-        sa.Column("import_id", sa.LargeBinary(length=16), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column("format", sa.String(length=16), nullable=False),
+        sa.Column("import_id", key(16), nullable=False),
+        sa.Column("status", name(16), nullable=False),
+        sa.Column("format", name(16), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("ended_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("lines", sa.Integer(), server_default="0", nullable=False),
         sa.Column("done", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failed", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("errors", sa.Text(), nullable=False),
+        sa.Column("errors", LongText, nullable=False),
         sa.PrimaryKeyConstraint("import_id"),
     )
     op.create_index(op.f("ix_imports_created_at_ms"), "imports", ["created_at_ms"], unique=False)
@@ -121,8 +123,8 @@ def upgrade() -> None:
         sa.Column("device_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("ended_at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("node_id", sa.String(length=24), nullable=False),
-        sa.Column("transport", sa.String(length=16), nullable=False),
+        sa.Column("node_id", name(24), nullable=False),
+        sa.Column("transport", name(16), nullable=False),
         sa.Column("close_code", sa.SmallInteger(), nullable=True),
         sa.PrimaryKeyConstraint("device_no"),
         sqlite_with_rowid=False,
@@ -131,7 +133,7 @@ def upgrade() -> None:
         "push_failures",
         sa.Column("push_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("device_no", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("reason", name(64), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("push_no", "device_no"),
         sqlite_with_rowid=False,
@@ -142,13 +144,13 @@ def upgrade() -> None:
         sa.Column("segment", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("state", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
-        sa.Column("is_open", sa.Boolean(), nullable=False),
+        sa.Column("is_open", Flag, nullable=False),
         sa.Column("rest_min", sa.BigInteger(), nullable=False),
         sa.Column("rest_max", sa.BigInteger(), nullable=False),
         sa.Column("cursor", sa.BigInteger(), server_default="-1", nullable=False),
         sa.Column("lease_no", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("worker", sa.String(length=24), server_default="", nullable=False),
+        sa.Column("worker", name(24), server_default="", nullable=False),
         sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("n_targeted", sa.Integer(), server_default="0", nullable=False),
         sa.Column("n_online", sa.Integer(), server_default="0", nullable=False),
@@ -184,13 +186,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "pushes",
-        sa.Column("push_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("push_id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("push_no", Serial, autoincrement=True, nullable=False),
+        sa.Column("push_id", key(16), nullable=False),
         sa.Column("sender_no", sa.BigInteger(), nullable=False),
-        sa.Column("message_id", sa.LargeBinary(length=16), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("message_id", key(16), nullable=False),
+        sa.Column("status", name(16), nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
-        sa.Column("is_paused", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("is_paused", Flag, server_default="0", nullable=False),
         sa.Column("rate_per_s", sa.Integer(), nullable=True),
         sa.Column("ttl_s", sa.Integer(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
@@ -202,20 +204,20 @@ def upgrade() -> None:
         sa.Column("lease_no", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("attempts", sa.SmallInteger(), server_default="0", nullable=False),
-        sa.Column("sender", sa.String(length=80), nullable=False),
-        sa.Column("to", sa.String(length=80), nullable=False),
-        sa.Column("kind", sa.String(length=64), nullable=False),
-        sa.Column("collapse_key", sa.String(length=255), nullable=False),
-        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("sender", name(80), nullable=False),
+        sa.Column("to", name(80), nullable=False),
+        sa.Column("kind", name(64), nullable=False),
+        sa.Column("collapse_key", name(255), nullable=False),
+        sa.Column("caller", name(64), nullable=False),
         sa.Column("retry_of", sa.BigInteger(), nullable=True),
         sa.Column("notice_of", sa.BigInteger(), nullable=True),
         sa.Column("unresolved", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("unresolved_sample", sa.Text(), server_default="", nullable=False),
-        sa.Column("failure", sa.String(length=255), server_default="", nullable=False),
-        sa.Column("audience", sa.Text(), nullable=False),
-        sa.Column("totals", sa.Text(), nullable=True),
-        sa.Column("trace", sa.LargeBinary(length=24), nullable=False),
-        sa.Column("payload", sa.LargeBinary(length=65536), nullable=False),
+        sa.Column("unresolved_sample", TextOrEmpty, server_default="", nullable=False),
+        sa.Column("failure", name(255), server_default="", nullable=False),
+        sa.Column("audience", LongText, nullable=False),
+        sa.Column("totals", LongText, nullable=True),
+        sa.Column("trace", key(24), nullable=False),
+        sa.Column("payload", payload(65536), nullable=False),
         sa.PrimaryKeyConstraint("push_no"),
         sa.UniqueConstraint("sender_no", "message_id", name="uq_pushes_sender_message"),
         sa.UniqueConstraint("push_id"),
@@ -228,26 +230,22 @@ def upgrade() -> None:
     op.create_index("ix_pushes_status", "pushes", ["status", "send_at_ms"], unique=False)
     op.create_table(
         "webhook_letters",
-        sa.Column(
-            "letter_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("letter_no", Serial, autoincrement=True, nullable=False),
         sa.Column("webhook_no", sa.BigInteger(), nullable=False),
-        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("error", LongText, nullable=False),
         sa.Column("buried_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("replayed_at_ms", sa.BigInteger(), nullable=True),
-        sa.Column("body", sa.LargeBinary(length=1048576), nullable=False),
+        sa.Column("body", payload(1048576), nullable=False),
         sa.PrimaryKeyConstraint("letter_no"),
     )
     op.create_index(op.f("ix_webhook_letters_buried_at_ms"), "webhook_letters", ["buried_at_ms"], unique=False)
     op.create_table(
         "webhooks",
-        sa.Column(
-            "webhook_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
-        sa.Column("url", sa.String(length=2048), nullable=False),
-        sa.Column("secret", sa.String(length=128), nullable=False),
-        sa.Column("kinds", sa.Text(), nullable=False),
-        sa.Column("is_enabled", sa.Boolean(), server_default="1", nullable=False),
+        sa.Column("webhook_no", Serial, autoincrement=True, nullable=False),
+        sa.Column("url", name(2048), nullable=False),
+        sa.Column("secret", name(128), nullable=False),
+        sa.Column("kinds", LongText, nullable=False),
+        sa.Column("is_enabled", Flag, server_default="1", nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("cursor", sa.BigInteger(), nullable=False),
         sa.Column("last_success_ms", sa.BigInteger(), nullable=True),
@@ -256,7 +254,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.add_column("devices", sa.Column("banned_until_ms", sa.BigInteger(), server_default="0", nullable=False))
-    op.add_column("devices", sa.Column("is_claimed", sa.Boolean(), server_default="1", nullable=False))
+    op.add_column("devices", sa.Column("is_claimed", Flag, server_default="1", nullable=False))
     _carry_tags()
 
 
@@ -277,8 +275,8 @@ def _carry_tags() -> None:
         if number in own:
             own[number].append((1, tag))
     for number, names in own.items():
-        for name in names:
-            sets.setdefault(name, BitMap()).add(number)
+        for entry in names:
+            sets.setdefault(entry, BitMap()).add(number)
     numbers: dict[tuple[int, str], int] = {}
     for set_no, ((kind, title), devices) in enumerate(sorted(sets.items(), key=lambda item: item[0]), 1):
         numbers[kind, title] = set_no
