@@ -44,6 +44,7 @@ class _Transport:
 def _node() -> Node:
     # What stands behind a node is not reached by a relayed message.
     nothing = cast("Any", MagicMock())
+    nothing.across = None  # one process, no other nodes
     limits = Limits(sends_per_s=10**9, send_burst=10**9)
     return Node(NodeSettings("bench~1"), nothing, nothing, Longwire(), SystemClock(), limits)
 

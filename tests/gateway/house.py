@@ -14,11 +14,11 @@ from longwire.adapters.embedded.routes import EmbeddedRoutes
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
 from longwire.adapters.sql.commands import SqlCommands
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.adapters.sql.presence import SqlPresence
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.app.services import HandlerServices
 from longwire.application import Longwire
@@ -215,7 +215,7 @@ class House:
 
     async def online_hints(self) -> None:
         """The hints of waiting pushes are exact: of the first segment, which has all devices here."""
-        await self.waiting.online_waiting(BitMap([1]))
+        self.waiting.changed([0])
         await self.waiting.rebuild()
 
     async def pass_time(self, seconds: float) -> None:

@@ -132,7 +132,7 @@ async def test_a_thousand_live_pushes_that_were_acknowledged_cost_a_connect_noth
     await peer.ping()
     await house.pass_time(0.5)
     await house.settled()
-    await house.waiting.rebuild()
+    await house.online_hints()
     again = await house.device("d-1")
     await house.hears_nothing(again)
     assert house.waiting.queries == 0

@@ -255,6 +255,8 @@ async def test_where_it_cannot_go_is_told(house, flavour, to, status, receipt) -
         ({"ttl_s": 864_001}, 16),
         ({"ttl_s": 1 << 40}, 16),
         ({"collapse_key": "k" * 256}, 16),
+        ({"collapse_key": "k\0"}, 16),
+        ({"kind": "k\0"}, 16),
         ({"payload": b"1" * 61_441}, 12),
     ],
 )

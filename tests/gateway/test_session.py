@@ -9,6 +9,7 @@ from longwire.accounts.tokens import hash_of
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.errors import StoreUnavailable
+from longwire.gateway import renewal
 from longwire.ids import new_message_id
 from longwire.ports.accounts import NewDevice
 from longwire.reasons import CloseCode
@@ -41,8 +42,14 @@ class BrokenMessages(SqlMessageStore):
 
 
 class AwayAccounts(SqlAccounts):
+    is_away = True
+    tried = 0
+
     async def add_token(self, device_no, token_hash, expires_at_ms) -> None:
-        raise StoreUnavailable("away")
+        self.tried += 1
+        if self.is_away:
+            raise StoreUnavailable("away")
+        await super().add_token(device_no, token_hash, expires_at_ms)
 
 
 # Takeover
@@ -237,14 +244,37 @@ async def test_renew_with_a_bad_token_closes_with_bad_credentials(house, flavour
     assert not close.may_reconnect
 
 
-async def test_renew_while_the_store_is_away_closes_and_asks_to_come_back(houses) -> None:
+async def away_store(houses, monkeypatch):
+    """A node whose store gives no tokens, and is tried again within milliseconds."""
+    monkeypatch.setattr(renewal, "_RETRY_FIRST_S", 0.002)
     house = houses()
-    house.with_engines(accounts=AwayAccounts(house.database))
-    house.tokens = type(house.tokens)(house.engines.accounts, house.clock)
-    await house.start()
+    accounts = AwayAccounts(house.database)
+    house.with_engines(accounts=accounts)
+    house.tokens = type(house.tokens)(accounts, house.clock)
+    return await house.start(), accounts
+
+
+async def test_renew_while_the_store_is_away_leaves_the_session_and_is_answered_when_it_is_back(
+    houses, monkeypatch
+) -> None:
+    house, accounts = await away_store(houses, monkeypatch)
     peer = await house.device("d-1")
     peer.send(Renew(), 5)
-    assert (await peer.ended()).code == CloseCode.OVERLOADED
+    await house.until(lambda: accounts.tried >= 3)
+    await peer.ping()
+    accounts.is_away = False
+    assert (await peer.get(Renewed, 5)).token
+
+
+async def test_a_renew_that_waits_for_the_store_ends_with_its_session(houses, monkeypatch) -> None:
+    house, accounts = await away_store(houses, monkeypatch)
+    await house.register("d-1", ttl_s=30)
+    peer = await house.device("d-1", heartbeat_s=900)
+    peer.send(Renew(), 5)
+    await house.until(lambda: accounts.tried >= 1)
+    await house.pass_time(31)
+    assert (await peer.ended()).code == CloseCode.TOKEN_EXPIRED
+    await house.settled()
 
 
 async def test_a_flood_of_renews_is_bounded(houses) -> None:

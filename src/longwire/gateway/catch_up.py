@@ -109,13 +109,16 @@ class CatchUp:
 
     def look_after(self) -> None:
         """The safety net: asks for all of whom the store says that a push may wait."""
-        now = self._clock.monotonic()
-        if now - self._aged_at >= self._limits.redeliver_after_s:
-            self._aged_at = now
-            self._broadcasts.age()
+        self._age()
         if not self._is_looking and self._hub.online:
             self._is_looking = True
             self._tasks.start(self._look_after(), "the look for waiting pushes")
+
+    async def look(self) -> None:
+        """The safety net, to its end. Raises StoreUnavailable."""
+        self._age()
+        if self._hub.online:
+            await self.look_at(await self._waiting.online_waiting(self._hub.online.copy()))
 
     async def look_at(self, devices: BitMap) -> None:
         """Asks for those of the devices that are online."""
@@ -129,11 +132,17 @@ class CatchUp:
 
     async def _look_after(self) -> None:
         try:
-            await self.look_at(await self._waiting.online_waiting(self._hub.online.copy()))
+            await self.look()
         except StoreUnavailable:
             return  # the next look comes in half a minute
         finally:
             self._is_looking = False
+
+    def _age(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._aged_at >= self._limits.redeliver_after_s:
+            self._aged_at = now
+            self._broadcasts.age()
 
     # Reading
 

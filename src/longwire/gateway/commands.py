@@ -44,7 +44,9 @@ class Commands:
         self._open: dict[Session, dict[int, _Open]] = {}
         self._last_correlation = 0
 
-    async def call(self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int) -> Called:
+    async def call(
+        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
+    ) -> Called:
         """As ports.link.Link.call: OFFLINE and OVERLOADED (too many wait for this session) mean: not asked."""
         session = self._hub.find(device_no)
         if session is None:
@@ -57,7 +59,7 @@ class Commands:
         future: asyncio.Future[Called] = asyncio.get_running_loop().create_future()
         entry = mine[correlation] = _Open(command_id, future, self._clock.monotonic() + timeout_ms / 1000 + _LATE_FOR_S)
         self._counters.commands += 1
-        session.connection.send(Request(method, payload, timeout_ms), correlation)
+        session.connection.send(Request(method, payload, timeout_ms), correlation, 0, trace)
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await future

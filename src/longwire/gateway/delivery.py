@@ -7,11 +7,15 @@
 A window holds at most ``limits.window`` unacknowledged messages, among them pushes that a device gets because it came
 back (catch_up.py). While a session catches up, new messages reach it through the store, so that none overtakes an
 older one. What is not acknowledged is written again after a while.
+
+In a cluster messages of one receiver come from several nodes, out of turn. So a session reads the store from the place
+up to which it has read it, never from the newest that was written live, and leaves out what it has under way.
 """
 
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -25,7 +29,9 @@ from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.model import Envelope, InboxQuery, Receipt, Waiting
 from longwire.net.wheel import Wheel, ticks
+from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
+from longwire.push_model import PushMessage
 from longwire.reasons import CloseCode
 from longwire.wire.packets import FLAG_RECEIPT, Ack, Push, Received, Send
 
@@ -34,6 +40,8 @@ log = logging.getLogger(__name__)
 # Bounds what one read brings into memory: 64 sessions of at most 16 messages.
 _SESSIONS_A_READ = 64
 _MESSAGES_A_READ = 16
+_ROWS_A_READ = _SESSIONS_A_READ * _MESSAGES_A_READ
+_RECENT = 256
 _STORE_RETRY_S = 1.0
 _SLICE = 1_000
 
@@ -87,8 +95,12 @@ class Delivery:
         limits: Limits,
         counters: Counters,
         tasks: Tasks,
+        across: Across | None = None,
     ) -> None:
         self._node_id = node_id
+        self._across = across
+        self._is_shared = across is not None
+        """Whether other nodes send to the sessions here, too."""
         self._hub = hub
         self._store = store
         self._broadcasts = broadcasts
@@ -122,7 +134,7 @@ class Delivery:
             window.is_catching_up = True
             self._want(session, window)
 
-    def offer(self, session: Session, envelope: Envelope, seq: int) -> None:
+    def offer(self, session: Session, envelope: Envelope | PushMessage, seq: int) -> None:
         """A message for the session's device is durable: writes it now, or leaves it to the catching up."""
         if session.arrival is not Arrival.OVER:
             session.arrival = Arrival.MISSED_ONE
@@ -139,7 +151,8 @@ class Delivery:
         if connection.is_clogged or len(window.unacked) >= self._limits.window:
             window.is_catching_up = window.has_more = True
             return
-        window.last_seq = seq
+        if not self._is_shared:
+            window.last_seq = seq
         packet = Push(
             envelope.message_id,
             envelope.kind,
@@ -150,6 +163,17 @@ class Delivery:
             envelope.to,
         )
         self._write(connection, window, packet, seq, envelope.trace)
+
+    def nudge(self, session: Session) -> None:
+        """Something waits in the store for the session that did not come this way: what comes next is there."""
+        window = session.window
+        if session.arrival is not Arrival.OVER:
+            session.arrival = Arrival.MISSED_ONE
+        elif window is None:
+            self.go_on(session, has_waiting=True)
+        else:
+            window.is_catching_up = window.has_more = True
+            self.fill(session)
 
     def acked(self, connection: DeviceConnection, frame: Received) -> None:
         """ACK: the device's application has these messages."""
@@ -176,6 +200,8 @@ class Delivery:
         if window is not None:
             if receipts:
                 window.is_full = False
+                if window.recent is not None:
+                    window.recent.extend([receipt.seq for receipt in receipts])
             self.fill(session)
             self.pushes.fill(session)
 
@@ -213,9 +239,24 @@ class Delivery:
 
     def look_after(self) -> None:
         """The safety net: asks the store for whom of the idle sessions something waits after all."""
-        idle = [s.device_no for s in self._hub.sessions() if s.window is None and s.arrival is Arrival.OVER]
-        if idle:
-            self._tasks.start(self._look_after(idle), "the look for waiting messages")
+        if len(self._hub):
+            self._tasks.start(self._look_after(), "the look for waiting messages")
+
+    async def look(self) -> None:
+        """The safety net, to its end; in a cluster for sessions that are busy, too. Raises StoreUnavailable."""
+        sessions = [s for s in self._hub.sessions() if self._is_shared or s.window is None]
+        device_nos = [session.device_no for session in sessions if session.arrival is Arrival.OVER]
+        for at in range(0, len(device_nos), _SLICE):
+            oldest = await self._store.oldest_waiting(device_nos[at : at + _SLICE], self._clock.now_ms())
+            for device_no, seq in oldest.items():
+                session = self._hub.find(device_no)
+                if session is None or session.arrival is not Arrival.OVER:
+                    continue
+                window = session.window
+                if window is None:
+                    self.go_on(session, has_waiting=True)
+                elif self._is_shared and not window.is_catching_up and seq not in _under_way(window):
+                    self.nudge(session)
 
     # Writing
 
@@ -242,11 +283,18 @@ class Delivery:
         window = session.window
         if window is None:
             window = session.window = Window(session, self._on_due)
+            if self._is_shared:
+                window.recent = deque(maxlen=_RECENT)
             self._wheel.add(window, self._redeliver_ticks)
         return window
 
     def close(self, session: Session) -> None:
-        """The session has ended; what it did not acknowledge is in the store."""
+        """The session has ended; what it did not acknowledge is in the store.
+
+        In a cluster that may have come here on an old route: then the node that has the device now is to read it.
+        """
+        if self._across is not None and _owes(session):
+            self._across.nudge((session.device_no,))
         if session.window is not None:
             self._wheel.remove(session.window)
             session.window = None
@@ -309,36 +357,46 @@ class Delivery:
             self._is_reading = False
 
     async def _catch_up(self) -> None:
-        sessions = self._wanting[:_SESSIONS_A_READ]
         asked: list[tuple[Session, Window, int]] = []
-        for session in sessions:
+        taken = rows = 0
+        for session in self._wanting[:_SESSIONS_A_READ]:
+            if rows >= _ROWS_A_READ:
+                break
+            taken += 1
             window = session.window
             if window is not None:
                 window.has_more = False
-                room = min(self._limits.window - len(window.unacked), _MESSAGES_A_READ)
-                asked.append((session, window, max(room, 1)))
-        queries = [InboxQuery(s.device_no, window.last_seq, room) for s, window, room in asked]
+                limit = max(1, min(self._limits.window - len(window.unacked), _MESSAGES_A_READ))
+                if self._is_shared:
+                    limit += len(window.unacked)  # they may be among what is found
+                rows += limit
+                asked.append((session, window, limit))
+        queries = [InboxQuery(s.device_no, window.last_seq, limit) for s, window, limit in asked]
         found = await self._store.waiting(queries, self._clock.now_ms()) if queries else []
-        del self._wanting[: len(sessions)]
-        for (session, window, room), messages in zip(asked, found, strict=True):
+        del self._wanting[:taken]
+        for (session, window, limit), messages in zip(asked, found, strict=True):
             window.is_reading = False
             if session.window is not window or session.connection.is_closing:
                 continue
             try:
-                self._hand_out(session, window, messages, room)
+                self._hand_out(session, window, messages, limit)
             except Exception:
                 log.exception("what waits for device %d was not handed out; its connection closes", session.device_no)
                 session.connection.close(CloseCode.INTERNAL_ERROR)
 
-    def _hand_out(self, session: Session, window: Window, messages: list[Waiting], room: int) -> None:
+    def _hand_out(self, session: Session, window: Window, messages: list[Waiting], limit: int) -> None:
+        under_way = _under_way(window) if self._is_shared else ()
         for message in messages:
+            if message.seq in under_way:
+                window.last_seq = message.seq
+                continue
             # Pushes may have taken the room meanwhile.
             if session.connection.is_clogged or len(window.unacked) >= self._limits.window:
                 window.has_more = True
                 break
             window.last_seq = message.seq
             self._write(session.connection, window, push_of(message), message.seq, message.trace)
-        if len(messages) < room and not window.has_more:
+        if len(messages) < limit and not window.has_more:
             window.is_catching_up = False
         else:
             self.fill(session)
@@ -364,19 +422,57 @@ class Delivery:
             window.unacked[handle] = (seq, self._wheel.tick, 0)
             session.connection.send(push_of(message), handle, FLAG_RECEIPT, message.trace)
 
-    async def _look_after(self, device_nos: list[int]) -> None:
-        for at in range(0, len(device_nos), _SLICE):
-            try:
-                waiting = await self._store.who_waits(device_nos[at : at + _SLICE], self._clock.now_ms())
-            except StoreUnavailable:
-                return  # the next look comes in a minute
-            for device_no in waiting:
-                session = self._hub.find(device_no)
-                if session is not None and session.window is None:
-                    self.go_on(session, has_waiting=True)
+    async def _look_after(self) -> None:
+        try:
+            await self.look()
+        except StoreUnavailable:
+            return  # the next look comes in a minute
 
 
-def push_of(message: Waiting | Envelope) -> Push:
+def _under_way(window: Window) -> set[int]:
+    """The places that were written, and are not acknowledged or were just now."""
+    places = {place for handle, (place, _, _) in window.unacked.items() if not handle & 1}
+    places.update(window.recent or ())
+    return places
+
+
+def _owes(session: Session) -> bool:
+    """Whether a committed message was offered to the session, and its device is not known to have it."""
+    window = session.window
+    if session.arrival is Arrival.MISSED_ONE:
+        return True
+    return window is not None and (window.is_catching_up or any(not handle & 1 for handle in window.unacked))
+
+
+def push_message_of(envelope: Envelope) -> PushMessage:
+    """A message as it travels to other nodes."""
+    return PushMessage(
+        envelope.message_id,
+        envelope.kind,
+        envelope.payload,
+        envelope.sent_at_ms,
+        envelope.sender,
+        envelope.to,
+        envelope.collapse_key,
+        envelope.trace,
+    )
+
+
+def told(push: Push, trace: bytes) -> PushMessage:
+    """A message that goes at most once, as it travels to other nodes."""
+    return PushMessage(
+        push.message_id,
+        push.kind,
+        push.payload,
+        push.sent_at_ms,
+        push.sender,
+        push.to,
+        push.collapse_key,
+        trace,
+    )
+
+
+def push_of(message: Waiting | Envelope | PushMessage) -> Push:
     """A message as its receivers see it."""
     return Push(
         message.message_id,

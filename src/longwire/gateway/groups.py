@@ -1,6 +1,6 @@
 """SEND to ``group:``: to the members, the sending device left out.
 
-    without receipt ─► fan_out.spread, to who is online
+    without receipt ─► fan_out.spread, to who is online; across.spread, to who is online on other nodes
     with receipt ─► up to limits.small_group receivers: a row in each inbox, as for user:
                 └─► more: a push of the device's, stored once
 
@@ -15,12 +15,13 @@ from pyroaring import BitMap
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.gateway.answer import BUSY_RETRY_MS, Answer
-from longwire.gateway.delivery import Delivery, relayed
+from longwire.gateway.delivery import Delivery, relayed, told
 from longwire.gateway.directory import Directory, GroupMembers
 from longwire.gateway.fan_out import FanOut
 from longwire.gateway.session import Session, Work
 from longwire.ids import is_device_id, new_message_id
 from longwire.limits import Limits
+from longwire.ports.across import Across
 from longwire.ports.pushes import PushStore, TooManyPushes
 from longwire.push_model import Audience, NewPush, PushMessage
 from longwire.reasons import Status
@@ -44,7 +45,9 @@ class Groups:
         pushes: PushStore,
         clock: Clock,
         limits: Limits,
+        across: Across | None = None,
     ) -> None:
+        self._across = across
         self._directory = directory
         self._fan_out = fan_out
         self._delivery = delivery
@@ -92,6 +95,8 @@ class Groups:
             else:
                 message = relayed(session, packet, packet.to, self._clock.now_ms())
                 self._fan_out.spread(message, self._delivery.next_handle(), receivers, trace)
+                if self._across is not None:
+                    self._across.spread(told(message, trace), receivers)
             return None
         if len(receivers) <= self._limits.small_group:
             to_devices(session, packet, answer, trace, tuple(receivers), packet.to)

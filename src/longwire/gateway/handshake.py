@@ -5,13 +5,18 @@
 
 One task serves whatever has come, batch after batch: a storm of connects costs a query for hundreds of them and no
 task for any. What a device sends behind CONNECT is held and handled in order once it is in.
+
+Other nodes' messages, and the news that a newer session stands elsewhere, may come between the attach and the opening:
+they are noted for the devices that are arriving. A session that takes over one of another node gets its messages from
+the store until that node has ended the old one: else one that was written there would be overtaken here.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import logging
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeGuard
 
 from longwire.accounts.tokens import close_code
 from longwire.application import Hooks
@@ -28,10 +33,11 @@ from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.model import Credential
 from longwire.net.wheel import ticks
-from longwire.ports.accounts import AccountStore
+from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
 from longwire.ports.push_waiting import PushWaiting
-from longwire.ports.routes import RouteTable
+from longwire.ports.routes import Attached, Route, RouteTable
+from longwire.ports.tokens import TokenCheck
 from longwire.reasons import CloseCode
 from longwire.wire.packets import Connect, Connected, Received
 
@@ -56,7 +62,7 @@ class Handshake:
         self,
         node_id: str,
         hub: Hub,
-        accounts: AccountStore,
+        tokens: TokenCheck,
         routes: RouteTable,
         store: MessageStore,
         pushes: PushWaiting,
@@ -68,10 +74,12 @@ class Handshake:
         limits: Limits,
         counters: Counters,
         tasks: Tasks,
+        across: Across | None = None,
     ) -> None:
+        self._across = across
         self._node_id = node_id
         self._hub = hub
-        self._accounts = accounts
+        self._tokens = tokens
         self._routes = routes
         self._store = store
         self._pushes = pushes
@@ -88,6 +96,10 @@ class Handshake:
         self._pending: list[_Pending] = []
         self._struck: dict[int, tuple[CloseCode, str]] = {}
         self._is_running = False
+        self.arriving: dict[int, bool] = {}
+        """Devices between their attach and their session; True: a message for them came meanwhile."""
+        self.superseded: dict[int, int] = {}
+        """Of those, the ones that have a newer session on another node, and its epoch."""
 
     def connect(self, connection: DeviceConnection, frame: Received) -> None:
         """The first frame of a connection: CONNECT, or the end of it."""
@@ -136,9 +148,12 @@ class Handshake:
     async def _settle(self, batch: list[_Pending]) -> None:
         now_ms = self._clock.now_ms()
         self._struck.clear()
-        credentials = await self._accounts.check_tokens([p.token_hash for p in batch], now_ms)
+        credentials = await self._tokens.check_tokens([p.token_hash for p in batch], now_ms)
         admitted: list[tuple[_Pending, Credential]] = []
         for pending, credential in zip(batch, credentials, strict=True):
+            if isinstance(credential, StoreUnavailable):
+                pending.connection.close(CloseCode.OVERLOADED, "the store does not answer")
+                continue
             code = close_code(credential, pending.packet.device_id, now_ms)
             if code is not None:
                 pending.connection.close(code)
@@ -146,21 +161,60 @@ class Handshake:
                 admitted.append((pending, credential))
         if not admitted:
             return
-        attached = await self._routes.attach(self._node_id, [c.device_no for _, c in admitted])
-        since_ms = self._clock.now_ms()
-        opened: list[Session] = []
+        device_nos = [credential.device_no for _, credential in admitted]
+        self.arriving.update(dict.fromkeys(device_nos, False))
+        opened: list[tuple[Session, Attached]] = []
         gone: list[tuple[int, int]] = []
-        for (pending, credential), route in zip(admitted, attached, strict=True):
-            struck = self._struck.get(credential.device_no)
-            if struck is not None:
-                pending.connection.close(*struck)
-            if pending.connection.is_closing:
-                gone.append((credential.device_no, route.epoch))
-            else:
-                opened.append(self._open(pending, credential, route.epoch, since_ms))
+        try:
+            attached = await self._routes.attach(self._node_id, device_nos)
+            since_ms = self._clock.now_ms()
+            for (pending, credential), route in zip(admitted, attached, strict=True):
+                self._judge_again(pending.connection, credential.device_no, route.epoch)
+                if pending.connection.is_closing:
+                    gone.append((credential.device_no, route.epoch))
+                else:
+                    opened.append((self._open(pending, credential, route.epoch, since_ms), route))
+                if self._across is not None:
+                    self._tell_nodes(self._across, pending.connection.session, credential.device_no, route)
+        finally:
+            self.arriving.clear()
+            self.superseded.clear()
         await self._begin_delivery(opened)
         if gone:
             await self._routes.detach(self._node_id, gone)
+
+    def expects(self, device_no: int) -> bool:
+        """Something came for a device; whether a session of it is about to stand, which then asks the store for it."""
+        if device_no not in self.arriving:
+            return False
+        self.arriving[device_no] = True
+        # A newer session may stand elsewhere: what comes from now on is to go there, and not be left to a nudge.
+        return device_no not in self.superseded
+
+    def _judge_again(self, connection: DeviceConnection, device_no: int, epoch: int) -> None:
+        """Closes the connection where its device was cut off, or connected elsewhere, while its route was set."""
+        struck = self._struck.get(device_no)
+        if struck is not None:
+            connection.close(*struck)
+        elif self.superseded.get(device_no, 0) > epoch:
+            connection.close(CloseCode.TAKEN_OVER)
+
+    def _is_elsewhere(self, previous: Route | None) -> TypeGuard[Route]:
+        return previous is not None and previous.node_id != self._node_id
+
+    def _tell_nodes(self, across: Across, session: Session | None, device_no: int, route: Attached) -> None:
+        """The device's route leads here: what came meanwhile, or is under way, is read from the store."""
+        if self._is_elsewhere(route.previous):
+            go_on = _nothing if session is None else partial(self._delivery.go_on, session, has_waiting=True)
+            across.end_older(route.previous.node_id, device_no, route.epoch, go_on)
+        has_missed = self.arriving[device_no] or across.is_under_way(device_no)
+        if session is None:
+            if has_missed:
+                across.nudge((device_no,))
+            return
+        across.came(device_no)
+        if has_missed:
+            session.arrival = Arrival.MISSED_ONE
 
     def _open(self, pending: _Pending, credential: Credential, epoch: int, since_ms: int) -> Session:
         connection, packet, correlation, _ = pending
@@ -206,21 +260,31 @@ class Handshake:
         session.told_missed = credential.missed
         return session
 
-    async def _begin_delivery(self, opened: list[Session]) -> None:
-        """Asks for whom something waits only now that the sessions stand.
+    async def _begin_delivery(self, opened: list[tuple[Session, Attached]]) -> None:
+        """Asks for whom something waits only now that the sessions stand, of those of whom their routes say it may.
 
         Whatever is committed from here on finds them, and what was committed before is found here.
         """
-        if not opened:
+        asked: list[Session] = []
+        taking_over: set[Session] = set()
+        for session, route in opened:
+            if self._across is not None and self._is_elsewhere(route.previous):
+                taking_over.add(session)  # goes on when the other node has answered
+            elif not route.waits:
+                self._delivery.go_on(session, has_waiting=False)
+            if route.waits:
+                asked.append(session)
+        if not asked:
             return
-        device_nos = [session.device_no for session in opened]
+        device_nos = [session.device_no for session in asked]
         waiting = pushes = set(device_nos)  # where a store does not answer, it is asked again until it does
         with contextlib.suppress(StoreUnavailable):
             waiting = await self._store.who_may_wait(device_nos)
         with contextlib.suppress(StoreUnavailable):
             pushes = await self._pushes.who_may_wait(device_nos)
-        for session in opened:
-            self._delivery.go_on(session, session.device_no in waiting)
+        for session in asked:
+            if session not in taking_over:
+                self._delivery.go_on(session, session.device_no in waiting)
             if session.device_no in pushes:
                 self._catch_up.go_on(session, has_waiting=True)
 
@@ -238,6 +302,10 @@ class Handshake:
             address=connection.peer_address,
             connected_at_ms=self._clock.now_ms(),
         )
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _refuse_all(batch: list[_Pending], code: CloseCode, reason: str) -> None:

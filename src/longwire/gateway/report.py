@@ -6,13 +6,16 @@ from pathlib import Path
 from longwire.clock import Clock
 from longwire.gateway.broadcasts import Broadcasts
 from longwire.gateway.counters import Counters
+from longwire.gateway.drain import Drain
 from longwire.gateway.hub import Hub
 from longwire.gateway.lag import LoopWatch
 from longwire.gateway.load import CpuShare
+from longwire.gateway.reconcile import Reconcile
 from longwire.limits import Limits
 from longwire.operations_model import NodeReport
+from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
-from longwire.ports.uplink import UplinkLog
+from longwire.ports.uplink import UplinkWriter
 
 _PERCENTILES = (0.5, 0.95, 0.99)
 
@@ -28,7 +31,10 @@ class Reporter:
         watch: LoopWatch,
         broadcasts: Broadcasts,
         messages: MessageStore,
-        uplink: UplinkLog,
+        uplink: UplinkWriter,
+        drain: Drain,
+        reconcile: Reconcile,
+        across: Across | None,
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -39,6 +45,9 @@ class Reporter:
         self._broadcasts = broadcasts
         self._messages = messages
         self._uplink = uplink
+        self._drain = drain
+        self._reconcile = reconcile
+        self._across = across
         self._limits = limits
         self._cpu = CpuShare(clock)
 
@@ -60,6 +69,11 @@ class Reporter:
             longest_pause_ms=round(self._watch.longest_pause_s * 1000, 1),
             queued_bytes=self._messages.queued_bytes + self._uplink.queued_bytes,
             ack_latency_ms=(p50, p95, p99),
+            drain=self._drain.state(),
+            route_drift=self._reconcile.drift,
+            repaired=self._reconcile.repaired,
+            behind=0 if self._across is None else len(self._across.behind),
+            link_queued_bytes=0 if self._across is None else self._across.queued_bytes,
         )
 
 

@@ -7,10 +7,13 @@
 
 Everything that is known at once is done at once, by plain calls. Where something must be waited for (a user's
 devices, a device this node has not seen, the application's leave), this send and every later one of the session
-join its backlog, so that they stay in order.
+join its backlog, so that they stay in order. Receivers whose session is not here are the other nodes' (ports/across);
+where there are none, they are offline.
 """
 
+import contextlib
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 
 from longwire.application import Context, Longwire, call
@@ -18,7 +21,7 @@ from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.gateway.answer import BUSY_RETRY_MS, Answer
 from longwire.gateway.counters import Counters
-from longwire.gateway.delivery import Delivery, relayed
+from longwire.gateway.delivery import Delivery, push_message_of, relayed, told
 from longwire.gateway.directory import Directory
 from longwire.gateway.groups import Groups
 from longwire.gateway.hub import Hub
@@ -27,14 +30,16 @@ from longwire.gateway.tasks import Tasks
 from longwire.ids import MESSAGE_ID_BYTES, is_device_id
 from longwire.limits import MAX_KIND_CHARACTERS, MAX_TTL_S, Limits
 from longwire.model import Committed, Envelope, UplinkRecord
+from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
-from longwire.ports.uplink import UplinkLog
+from longwire.ports.uplink import UplinkWriter
 from longwire.reasons import CloseCode, Status
 from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send
 
 MAX_COLLAPSE_KEY_CHARACTERS = 255
 _MAX_BACKLOG = 1_000
 _RECENT = 65_536
+_MAX_FULL = 10_000
 _NOT_NOW = {
     Status.OFFLINE: ("nobody of the target is online", 0),
     Status.OVERLOADED: ("the target does not read", BUSY_RETRY_MS),
@@ -51,13 +56,15 @@ class Sending:
         directory: Directory,
         groups: Groups,
         store: MessageStore,
-        uplink: UplinkLog,
+        uplink: UplinkWriter,
         delivery: Delivery,
         clock: Clock,
         limits: Limits,
         counters: Counters,
         tasks: Tasks,
+        across: Across | None = None,
     ) -> None:
+        self._across = across
         self._app = app
         self._hub = hub
         self._directory = directory
@@ -75,6 +82,9 @@ class Sending:
         self._waiting_bytes = 0
         self._calls = 0
         self._recent: dict[tuple[int, bytes], None] = {}
+        self._full: deque[tuple[Answer, Envelope]] = deque()
+        """Messages refused for a full inbox, whose receivers were taken for online and may not be."""
+        self._is_trying_full = False
         self._now_ms = clock.now_ms
         self._ms_per_send = 1000 / limits.sends_per_s
         self._burst_ms = (limits.send_burst - 1) * self._ms_per_send
@@ -143,6 +153,9 @@ class Sending:
             return Status.BAD_REQUEST, f"ttl_s is not -1 to {MAX_TTL_S}"
         if len(packet.collapse_key) > MAX_COLLAPSE_KEY_CHARACTERS:
             return Status.BAD_REQUEST, f"collapse_key is longer than {MAX_COLLAPSE_KEY_CHARACTERS} characters"
+        if "\0" in packet.kind or "\0" in packet.collapse_key:
+            # PostgreSQL keeps no such text; SQLite would, and what a device may send must not depend on that.
+            return Status.BAD_REQUEST, "kind or collapse_key holds a NUL"
         return None
 
     # The backlog: sends that wait, one after another
@@ -255,9 +268,11 @@ class Sending:
             return
         if packet.ttl_s == 0:
             message = relayed(session, packet, to, self._clock.now_ms())
-            status, _ = self.for_now(session.device_no, message, receivers, trace)
-            detail, retry_after_ms = _NOT_NOW.get(status, ("", 0))
-            answer.give(status, detail, retry_after_ms)
+            far = self._far(receivers)
+            if self._across is None or not far:
+                _answer_now(answer, self.for_now(session.device_no, message, receivers, trace)[0])
+            else:
+                self._for_now_across(self._across, session.device_no, message, receivers, far, trace, answer)
             return
         if self.is_overloaded:
             answer.give(Status.OVERLOADED, "too much waits for the store", BUSY_RETRY_MS)
@@ -272,7 +287,7 @@ class Sending:
                 answer.give(Status.OVERLOADED, f"{self._limits.max_inbox} messages wait already", BUSY_RETRY_MS)
                 return
         if has_absent:
-            online = tuple(no for no in receivers if self._hub.find(no) is not None)
+            online = tuple(no for no in receivers if self._may_be_online(no))
         now_ms = self._clock.now_ms()
         ttl_s = self._limits.default_ttl_s if packet.ttl_s < 0 else packet.ttl_s
         envelope = Envelope(
@@ -296,16 +311,73 @@ class Sending:
         """Whether more waits for the store and the log than the node will keep."""
         return self._store.queued_bytes + self._uplink.queued_bytes > self._limits.max_commit_queue_bytes
 
+    def _may_be_online(self, device_no: int) -> bool:
+        if self._hub.find(device_no) is not None:
+            return True
+        return self._across is not None and self._across.may_be_online(device_no)
+
+    def _far(self, receivers: Iterable[int]) -> list[int]:
+        """Those who are not here."""
+        return [no for no in receivers if self._hub.find(no) is None]
+
     def _committed(self, answer: Answer, envelope: Envelope, outcome: Committed) -> None:
+        if outcome.status is Status.OVERLOADED and self._across is not None and self._far(envelope.online):
+            self._look_whether_full(self._across, answer, envelope)
+        else:
+            self._settled(answer, envelope, outcome)
+
+    def _look_whether_full(self, across: Across, answer: Answer, envelope: Envelope) -> None:
+        """An inbox is full: of a receiver who is online, or of one who was only taken to be."""
+        if len(self._full) >= _MAX_FULL or self._waiting_bytes > self._limits.max_commit_queue_bytes:
+            self._settled(answer, envelope, Committed(Status.OVERLOADED))
+            return
+        self._full.append((answer, envelope))
+        self._waiting_bytes += len(envelope.payload)
+        if not self._is_trying_full:
+            self._is_trying_full = True
+            self._tasks.start(self._try_full(across), "sends to full inboxes")
+
+    async def _try_full(self, across: Across) -> None:
+        try:
+            while self._full:
+                tried = list(self._full)
+                self._full.clear()
+                self._waiting_bytes -= sum(len(envelope.payload) for _, envelope in tried)
+                far = list({no for _, envelope in tried for no in self._far(envelope.online)})
+                away: set[int] = set()
+                with contextlib.suppress(StoreUnavailable):  # then all count as online
+                    routes = await across.where(far)
+                    away = {no for no, route in zip(far, routes, strict=True) if route is None}
+                for answer, envelope in tried:
+                    self._try_again(answer, envelope, away)
+        finally:
+            self._is_trying_full = False
+
+    def _try_again(self, answer: Answer, envelope: Envelope, away: set[int]) -> None:
+        online = tuple(no for no in envelope.online if no not in away or self._hub.find(no) is not None)
+        if len(online) == len(envelope.online):
+            self._settled(answer, envelope, Committed(Status.OVERLOADED))
+        else:
+            envelope.online = online
+            self._store.commit(envelope, partial(self._settled, answer))
+
+    def _settled(self, answer: Answer, envelope: Envelope, outcome: Committed) -> None:
         answer.give(outcome.status, retry_after_ms=0 if outcome.status.is_success else BUSY_RETRY_MS)
         self.deliver(envelope, outcome)
 
     def deliver(self, envelope: Envelope, outcome: Committed) -> None:
-        """Hands a committed message to the sessions of its receivers on this node."""
+        """Hands a committed message to the sessions of its receivers."""
+        far: list[int] | None = None
         for device_no in outcome.receivers:
             session = self._hub.find(device_no)
             if session is not None:
                 self._delivery.offer(session, envelope, outcome.seq)
+            elif far is None:
+                far = [device_no]
+            else:
+                far.append(device_no)
+        if far is not None and self._across is not None:
+            self._across.deliver(push_message_of(envelope), outcome.seq, far)
         if outcome.status is Status.OVERLOADED and len(envelope.receivers) == 1:
             session = self._hub.find(envelope.receivers[0])
             if session is not None and session.window is not None:
@@ -313,18 +385,22 @@ class Sending:
 
     def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> None:
         """At most once, to those online now."""
-        self._spread(relayed(session, packet, to, self._clock.now_ms()), receivers, trace)
+        message = relayed(session, packet, to, self._clock.now_ms())
+        self._spread(message, receivers, trace)
+        if self._across is not None and (far := self._far(receivers)):
+            self._across.relay(told(message, trace), far)
 
     def _spread(self, message: Push, receivers: tuple[int, ...], trace: bytes) -> tuple[int, ...]:
         """Writes to those online now and reading; who those were."""
         written: list[int] = []
         for device_no in receivers:
             target = self._hub.find(device_no)
-            if target is not None and self._write_once(target, message, trace):
+            if target is not None and self.write_once(target, message, trace):
                 written.append(device_no)
         return tuple(written)
 
-    def _write_once(self, target: Session, message: Push, trace: bytes) -> bool:
+    def write_once(self, target: Session, message: Push, trace: bytes) -> bool:
+        """Writes a message at most once; False where the device does not read."""
         connection = target.connection
         if connection.is_clogged:
             self._counters.dropped += 1
@@ -348,10 +424,39 @@ class Sending:
         written = self._spread(message, receivers, trace)
         if not written:
             return Status.OVERLOADED, ()
+        self._keep(key)
+        return Status.OK, written
+
+    def _for_now_across(
+        self,
+        across: Across,
+        sender_no: int,
+        message: Push,
+        receivers: tuple[int, ...],
+        far: list[int],
+        trace: bytes,
+        answer: Answer,
+    ) -> None:
+        """As ``for_now`` where some of the receivers are not here; answered once their nodes have said who was."""
+        key = (sender_no, message.message_id)
+        if key in self._recent:
+            _answer_now(answer, Status.DUPLICATE)
+            return
+        here = self._spread(message, receivers, trace)
+
+        def done(there: tuple[int, ...]) -> None:
+            if here or there:
+                self._keep(key)
+                _answer_now(answer, Status.OK)
+            else:
+                _answer_now(answer, Status.OVERLOADED if len(far) < len(receivers) else Status.OFFLINE)
+
+        across.relay(told(message, trace), far, done)
+
+    def _keep(self, key: tuple[int, bytes]) -> None:
         self._recent[key] = None
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        return Status.OK, written
 
     # To the application
 
@@ -407,6 +512,12 @@ class Sending:
         finally:
             self.end_call(session)
         answer.give(result.status, result.detail)
+
+
+def _answer_now(answer: Answer, status: Status) -> None:
+    """Answers a message that has no time to wait."""
+    detail, retry_after_ms = _NOT_NOW.get(status, ("", 0))
+    answer.give(status, detail, retry_after_ms)
 
 
 def _appended(answer: Answer, _record: UplinkRecord, status: Status) -> None:

@@ -99,6 +99,7 @@ class Window:
         "is_reading",
         "last_push_no",
         "last_seq",
+        "recent",
         "session",
         "unacked",
     )
@@ -110,7 +111,10 @@ class Window:
         self.unacked: dict[int, tuple[int, int, int]] = {}
         """Handle → (the message's place or the push's number, the tick it was written, for a push also the ms)."""
         self.last_seq = 0
-        """The place of the newest message that was written or is under way."""
+        """The place of the newest message that was written or is under way; in a cluster, where messages come from
+        several nodes, the place up to which the store was read."""
+        self.recent: deque[int] | None = None
+        """In a cluster the places acknowledged last, whose receipts may not be committed yet."""
         self.is_catching_up = False
         """Whether what comes next is in the store: then new messages go there too and not past it."""
         self.is_reading = False
