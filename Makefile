@@ -60,6 +60,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## a node, 2,000 devices, and a table that must add up; ARGS=--stay leaves it running
 	@$(BIN)/longwire demo $(ARGS)
 
+.PHONY: cluster
+cluster: setup ## real engines, every role, nginx and the demo against them; ARGS=--stay leaves it running
+	@$(BIN)/python -m longwire.testing.cluster $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check $(CHECKED)
@@ -77,8 +81,8 @@ engines: setup ## Redis, ZooKeeper, Kafka, MariaDB, PostgreSQL, nginx for the te
 	@$(BIN)/python -m longwire.testing.engines
 
 .PHONY: test
-test: lint engines ## lint, then every test but the long ones
-	$(BIN)/python -m pytest $(ARGS)
+test: lint engines ## lint, then every test but the long ones, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: chaos
 chaos: engines ## the long ones: kills, outages, soaks
