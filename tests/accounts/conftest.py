@@ -15,7 +15,7 @@ from longwire.accounts.registration import Claim, Registration, proof_of
 from longwire.accounts.tokens import Tokens
 from longwire.adapters.embedded.registry import EmbeddedRegistry
 from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.model import Envelope, NodeInfo
 from longwire.reasons import CloseCode, Status
 from longwire.testing.clock import ManualClock

@@ -2,9 +2,13 @@
 
 import pytest
 
-from longwire.accounts.devices import MAX_BATCH, Provision
+from longwire.accounts.devices import MAX_BATCH, Devices, Provision
 from longwire.accounts.refusals import Refused
+from longwire.accounts.token_copies import CHANGED_FOR_S, REVOKED_FOR_S
 from longwire.accounts.tokens import hash_of
+from longwire.adapters.embedded.registry import EmbeddedRegistry
+from longwire.adapters.embedded.routes import EmbeddedRoutes
+from longwire.model import NodeInfo
 from longwire.reasons import CloseCode
 
 
@@ -95,6 +99,39 @@ async def test_a_deleted_device_is_gone_with_its_session(house, online) -> None:
     assert await state(house, online) is None
     with pytest.raises(Refused):
         await house.devices.find("d-1")
+
+
+async def test_copies_of_what_tokens_prove_are_barred_once_the_store_has_the_change(house, online) -> None:
+    barred = []
+
+    async def bar(hashes, for_s) -> None:
+        barred.append((hashes, for_s, await state(house, online)))
+
+    devices = Devices(house.store, house.clock, house.tokens, house.link, bar_tokens=bar)
+    own = [hash_of(online.token)]
+    await devices.set_disabled("d-1", True)
+    await devices.set_disabled("d-1", False)
+    await devices.disconnect("d-1", ban_s=60)
+    await devices.set_user("d-1", "bob")
+    await devices.revoke("d-1")
+    await devices.delete("d-1")
+    assert [hashes for hashes, _, _ in barred] == [own] * 6
+    assert [for_s for _, for_s, _ in barred] == [CHANGED_FOR_S] * 4 + [REVOKED_FOR_S] * 2
+    seen = [credential for _, _, credential in barred]
+    assert (seen[0].is_disabled, seen[1].is_disabled, seen[3].user, seen[4].is_revoked) == (True, False, "bob", True)
+    assert seen[2].banned_until_ms > house.clock.now_ms()
+    assert seen[5] is None
+
+
+async def test_who_is_routed_to_a_node_that_is_gone_is_not_online(house) -> None:
+    given = await house.devices.provision([Provision("d-1"), Provision("d-2")])
+    routes, registry = EmbeddedRoutes(house.clock), EmbeddedRegistry()
+    await registry.register(NodeInfo("alive~1", "127.0.0.1", 1, None, ""))
+    for one, node_id in zip(given, ("alive~1", "gone~1"), strict=True):
+        await routes.attach(node_id, [one.device.device_no])
+    devices = Devices(house.store, house.clock, house.tokens, house.link, routes, registry)
+    assert [view.device.device_id for view in (await devices.page(0, 10, is_online=True))[0]] == ["d-1"]
+    assert [view.device.device_id for view in (await devices.page(0, 10, is_online=False))[0]] == ["d-2"]
 
 
 @pytest.mark.parametrize("call", ["find", "delete", "revoke", "disconnect"])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -36,10 +38,16 @@ class Room:
         self.sets = SqlAudiences(house.database)
         self.service = self.make()
 
-    def make(self, **limits: int) -> Imports:
+    def make(self, *, is_shared: bool = False, **limits: int) -> Imports:
         store = SqlImports(self.house.database)
         return Imports(
-            self.house.store, store, self.house.clock, Limits(**limits), self.folder, lambda _: asyncio.sleep(0)
+            self.house.store,
+            store,
+            self.house.clock,
+            Limits(**limits),
+            self.folder,
+            lambda _: asyncio.sleep(0),
+            is_shared=is_shared,
         )
 
     async def until_done(self, import_id: bytes, service: Imports | None = None):
@@ -159,6 +167,7 @@ async def test_a_job_goes_on_where_it_stood_after_a_restart(room, monkeypatch) -
     stood = await room.service.find(job.import_id)
     assert (stood.status, stood.lines, stood.done) == ("running", 20, 19)
     (room.folder / "orphan").write_text("of a crash")
+    os.utime(room.folder / "orphan", (0, 0))
     done = await room.until_done(job.import_id, room.make())
     assert (done.status, done.lines, done.done, done.failed) == ("completed", 97, 95, 1)
     assert [line for line, _, _ in done.errors] == [97]
@@ -187,6 +196,33 @@ async def test_a_file_that_is_gone_fails_its_job_and_not_the_others(room) -> Non
     (room.folder / first.import_id.hex()).unlink()
     assert (await room.until_done(second.import_id)).status == "completed"
     assert (await room.service.find(first.import_id)).status == "failed"
+
+
+async def test_a_job_that_another_process_does_is_left_to_it(room) -> None:
+    first = await room.service.take(pieces("device_id\nd-1"), CSV)
+    second = await room.service.take(pieces("device_id\nd-2"), CSV)
+    with (room.folder / first.import_id.hex()).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert (await room.until_done(second.import_id)).status == "completed"
+        assert (await room.service.find(first.import_id)).status == "running"
+    assert (await room.until_done(first.import_id)).status == "completed"
+
+
+async def test_jobs_whose_files_are_elsewhere_are_left_to_those_who_have_them(room) -> None:
+    first = await room.service.take(pieces("device_id\nd-1"), CSV)
+    elsewhere = Room(room.house, room.folder.parent / "elsewhere")
+    elsewhere.service = elsewhere.make(is_shared=True)
+    second = await elsewhere.service.take(pieces("device_id\nd-2"), CSV)
+    assert (await elsewhere.until_done(second.import_id)).status == "completed"
+    assert (await room.service.find(first.import_id)).status == "running"
+    assert (await room.until_done(first.import_id)).status == "completed"
+
+
+async def test_a_file_that_is_being_written_is_no_orphan(room) -> None:
+    await room.done("device_id\nd-1", CSV)
+    (room.folder / "new").touch()
+    await room.done("device_id\nd-2", CSV)
+    assert [path.name for path in room.folder.iterdir()] == ["new"]
 
 
 async def test_only_the_first_thousand_faults_are_kept(room) -> None:

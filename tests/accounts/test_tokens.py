@@ -101,3 +101,15 @@ async def test_a_refresh_token_gets_tokens_for_its_device_until_it_is_revoked(ho
 def test_a_lifetime_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="token_ttl_s is 0"):
         TokenSettings(token_ttl_s=0)
+
+
+async def test_a_banned_device_gets_no_token_until_its_ban_is_over(house, given) -> None:
+    token, refresh_token = given[0].token, given[0].refresh_token
+    await house.devices.disconnect("d-1", ban_s=90)
+    for call in (house.tokens.authenticate(token), house.tokens.refresh(refresh_token)):
+        with pytest.raises(Refused, match="banned for another 90 s") as caught:
+            await call
+        assert (caught.value.code, caught.value.retry_after_s) == ("device-disabled", 90)
+    house.clock.advance(90)
+    assert (await house.tokens.authenticate(token)).device_id == "d-1"
+    assert (await house.tokens.refresh(refresh_token))[0].device_id == "d-1"

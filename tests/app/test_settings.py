@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from longwire.app.settings import SettingsError, flag_of, load, names, value_of
+from longwire.app.roles import Role
+from longwire.app.settings import SettingsError, flag_of, load, names, shown, store_url_of, value_of
+from longwire.app.workers import settings_of_worker
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +124,144 @@ def test_every_setting_can_be_shown_and_given() -> None:
     for name in names():
         value_of(settings, name)
         assert flag_of(name).startswith("--")
+
+
+def test_headers_without_anybody_to_believe_are_refused() -> None:
+    with pytest.raises(SettingsError, match="trusted_proxies is empty"):
+        load({}, {"LONGWIRE_PROXY_PROTOCOL": "on"})
+    settings = load({}, {"LONGWIRE_PROXY_PROTOCOL": "on", "LONGWIRE_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8"}).settings
+    assert settings.proxy_protocol
+    assert settings.trusted_proxies == {"127.0.0.1", "10.0.0.0/8"}
+
+
+def test_what_is_no_network_is_refused_with_what_it_has_to_be() -> None:
+    with pytest.raises(SettingsError, match=r"such as 10\.0\.0\.0/8: .*10\.0\.0\.1/8 has host bits set"):
+        load({}, {"LONGWIRE_TRUSTED_PROXIES": "10.0.0.1/8"})
+
+
+# -- a cluster ------------------------------------------------------------------------------------------------------
+
+CLUSTER = {
+    "store_url": "mysql+asyncmy://lw:hunter2@db/lw",
+    "redis_url": "redis://cache:6379/0",
+    "kafka_servers": "log:9092",
+    "zookeeper_hosts": "zoo:2181",
+    "cluster_secret": "s" * 32,
+}
+NEEDED = "store_url, redis_url, kafka_servers, zookeeper_hosts and cluster_secret"
+
+
+def test_without_engines_a_process_is_alone_and_with_all_of_them_it_is_of_a_cluster() -> None:
+    assert not load({}, {}).settings.is_cluster
+    assert load(CLUSTER, {}).settings.is_cluster
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            {"store_url": "mysql+asyncmy://db/lw", "redis_url": "redis://cache", "zookeeper_hosts": "zoo"},
+            f"a cluster needs {NEEDED}; missing: kafka_servers, cluster_secret",
+        ),
+        (
+            {"roles": "gateway"},
+            "roles = gateway needs shared engines, for its other roles are in other processes: set " + NEEDED,
+        ),
+        ({"workers": 4}, f"workers = 4 makes 4 nodes, which need shared engines: set {NEEDED}"),
+        (
+            CLUSTER | {"store_url": "sqlite:///x.db"},
+            "store_url is SQLite, which is one process's alone; a cluster needs MySQL/MariaDB (mysql+asyncmy://) or"
+            " PostgreSQL (postgresql+asyncpg://)",
+        ),
+        (CLUSTER | {"store_url": "mysql://lw:hunter2@db/lw"}, "store_url begins with 'mysql'; a cluster needs"),
+        (CLUSTER | {"cluster_secret": "hunter2"}, "cluster_secret is shorter than 32 characters"),
+        (CLUSTER | {"workers": 2}, "workers are gateway nodes: give roles = gateway, and start the other roles apart"),
+        (
+            CLUSTER | {"internal_port": "none", "roles": "gateway"},
+            "a gateway node of a cluster needs internal_port: other nodes reach it there",
+        ),
+        (CLUSTER | {"host": "0.0.0.0"}, "internal_host must be an address that other nodes can reach, not 0.0.0.0"),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 4, "certificate": "c.pem"},
+            "with workers = 4 ports 7300-7303 are taken by port, and tls_port = 7301 lies among them; set tls_port to"
+            " 7304 or above",
+        ),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 100},
+            "ports 7300-7399 are taken by port, and internal_port = 7381 lies among them; set internal_port to 7400",
+        ),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 4, "port": 65534},
+            "with workers = 4 ports 65534-65537 are needed by port; there are 65535",
+        ),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 2, "node_name": "n" * 13},
+            "is longer than 12 characters, which workers = 2 need to number it",
+        ),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 2, "internal_url": "http://10.0.0.7:1"},
+            "internal_url is one node's, and workers = 2 are 2",
+        ),
+        (
+            CLUSTER | {"roles": "gateway", "workers": 2, "share_port": True, "port": 0},
+            "share_port is set and port is 0",
+        ),
+        (CLUSTER | {"roles": "gateway,apy"}, "roles"),
+        (CLUSTER | {"cluster_name": "a/b"}, "cluster_name"),
+        (CLUSTER | {"internal_certificate_key": "k.pem"}, "internal_certificate is not"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused_with_what_to_do(flags: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(flags, {})
+    assert sentence in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_roles_are_listed_with_commas_in_every_source() -> None:
+    expected = {Role.GATEWAY, Role.SINK}
+    assert load(CLUSTER | {"roles": "gateway, sink"}, {}).settings.roles == expected
+    assert load(CLUSTER, {"LONGWIRE_ROLES": "gateway,sink"}).settings.roles == expected
+    write('roles = ["gateway", "sink"]')
+    assert load(CLUSTER, {}).settings.roles == expected
+
+
+def test_ports_that_workers_share_or_that_the_system_picks_do_not_meet() -> None:
+    gateways = CLUSTER | {"roles": "gateway", "workers": 100}
+    assert load(gateways | {"share_port": True}, {}).settings.share_port
+    assert load(gateways | {"port": 0}, {}).settings.port == 0
+
+
+def test_kafkas_own_settings_come_as_a_table_or_as_json() -> None:
+    environ = {"LONGWIRE_KAFKA_OPTIONS": '{"sasl.password": "hunter2"}'}
+    settings = load({}, environ).settings
+    assert settings.kafka_options == {"sasl.password": "hunter2"}
+    assert shown(settings, "kafka_options") == "sasl.password=…"
+    write('[kafka_options]\n"security.protocol" = "SSL"')
+    assert load({}, {}).settings.kafka_options == {"security.protocol": "SSL"}
+    with pytest.raises(SettingsError, match=r"kafka_options .* is not JSON such as"):
+        load({}, {"LONGWIRE_KAFKA_OPTIONS": "a=b"})
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = load(CLUSTER | {"redis_url": "rediss://:hunter2@cache:6379/0"}, {}).settings
+    assert shown(settings, "store_url") == "mysql+asyncmy://lw:…@db/lw"
+    assert shown(settings, "redis_url") == "rediss://:…@cache:6379/0"
+    assert shown(settings, "cluster_secret") == "…"
+    assert "hunter2" not in repr(settings)
+    assert "s" * 32 not in repr(settings)
+
+
+def test_the_stores_url_alone_is_enough_to_migrate() -> None:
+    write('store_url = "mysql+asyncmy://db/lw"')
+    assert store_url_of({}, {}) == "mysql+asyncmy://db/lw"
+    assert store_url_of({"store_url": "mysql+asyncmy://other/lw"}, {}) == "mysql+asyncmy://other/lw"
+    assert store_url_of({}, {"LONGWIRE_STORE_URL": "mysql+asyncmy://third/lw"}) == "mysql+asyncmy://third/lw"
+
+
+def test_each_worker_has_a_name_and_ports_of_its_own() -> None:
+    settings = load(CLUSTER | {"roles": "gateway", "workers": 3, "port": 0}, {}).settings
+    second = settings_of_worker(settings, 1)
+    assert (second.workers, second.node_name, second.port, second.internal_port) == (1, "node-2", 0, 7382)
+    shared = load(CLUSTER | {"roles": "gateway", "workers": 3, "share_port": True}, {}).settings
+    assert [settings_of_worker(shared, at).port for at in range(3)] == [7300] * 3

@@ -25,6 +25,16 @@ async def test_a_port_that_is_taken_is_an_os_error(shore) -> None:
         await Listener.open(shore.port, "127.0.0.1", shore.listeners[0].port)
 
 
+async def test_a_port_may_be_shared_by_all_who_say_so(shore) -> None:
+    first = await Listener.open(shore.port, "127.0.0.1", 0, reuse_port=True)
+    second = await Listener.open(shore.port, "127.0.0.1", first.port, reuse_port=True)
+    assert second.port == first.port
+    with pytest.raises(OSError, match="address already in use"):
+        await Listener.open(shore.port, "127.0.0.1", first.port)
+    for listener in (first, second):
+        listener.stop_accepting()
+
+
 async def test_stopping_leaves_what_was_accepted(shore) -> None:
     peer, connection = await shore.proved()
     shore.listeners[0].stop_accepting()

@@ -4,7 +4,7 @@ Whoever is cut off is cut off in the store first, so that no later connect succe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -14,13 +14,18 @@ from pyroaring import BitMap
 from longwire import bitmaps
 from longwire.accounts.each import register_each
 from longwire.accounts.refusals import RefusalCode, Refused
+from longwire.accounts.token_copies import CHANGED_FOR_S, REVOKED_FOR_S
 from longwire.accounts.tokens import IssuedToken, Tokens, hash_of, new_secrets
 from longwire.clock import Clock
 from longwire.model import Device
 from longwire.ports.accounts import AccountStore, DeviceChange, DeviceFilter, NewDevice, TooManyTags
 from longwire.ports.link import Link
+from longwire.ports.registry import Registry
 from longwire.ports.routes import RouteTable
 from longwire.reasons import CloseCode
+
+BarTokens = Callable[[Sequence[bytes], int], Awaitable[None]]
+"""Has copies of what these tokens prove forgotten, and none taken for so many seconds."""
 
 MAX_BATCH = 1_000
 MAX_SAMPLE = 10
@@ -68,14 +73,26 @@ class Devices:
     """The operator's calls. Each raises Refused (not-found) for an unknown device, and StoreUnavailable."""
 
     def __init__(
-        self, store: AccountStore, clock: Clock, tokens: Tokens, link: Link, routes: RouteTable | None = None
+        self,
+        store: AccountStore,
+        clock: Clock,
+        tokens: Tokens,
+        link: Link,
+        routes: RouteTable | None = None,
+        registry: Registry | None = None,
+        bar_tokens: BarTokens | None = None,
     ) -> None:
-        """``routes`` None: nobody counts as online."""
+        """``routes`` None: nobody counts as online. ``registry`` None: every node that has routes lives.
+
+        ``bar_tokens`` None: there are no copies of what tokens prove.
+        """
         self._store = store
         self._clock = clock
         self._tokens = tokens
         self._link = link
         self._routes = routes
+        self._registry = registry
+        self._bar_tokens = bar_tokens
 
     async def provision(self, wanted: Sequence[Provision]) -> list[Provisioned | Refused]:
         """Registers devices on the operator's word, at most MAX_BATCH different ones.
@@ -138,18 +155,23 @@ class Devices:
         """Makes the device one of this user's, or of nobody's."""
         device = await self._find(device_id)
         await self._store.set_user(device.device_no, user)
+        await self._bar(device, CHANGED_FOR_S)
         return await self.find(device_id)
 
     async def delete(self, device_id: str) -> None:
         """Forgets the device with what waits for it, and closes its session (4102)."""
         device = await self._find(device_id)
+        hashes = await self._store.token_hashes(device.device_no) if self._bar_tokens is not None else []
         await self._store.delete_device(device.device_no, self._clock.now_ms())
+        if self._bar_tokens is not None:
+            await self._bar_tokens(hashes, REVOKED_FOR_S)
         await self._link.close_session(device.device_no, CloseCode.DISABLED, "device deleted")
 
     async def revoke(self, device_id: str) -> tuple[DeviceView, bool]:
         """Ends the device's tokens and refresh token, and its session (4102); whether it had one."""
         device = await self._find(device_id)
         await self._store.revoke_tokens(device.device_no, self._clock.now_ms())
+        await self._bar(device, REVOKED_FOR_S)
         was_online = await self._link.close_session(device.device_no, CloseCode.DISABLED, "credentials revoked")
         return await self.find(device_id), was_online
 
@@ -157,6 +179,7 @@ class Devices:
         """Keeps the device out, closing its session (4102), or lets it in again; whether a session was closed."""
         device = await self._find(device_id)
         await self._store.set_disabled(device.device_no, is_disabled)
+        await self._bar(device, CHANGED_FOR_S)
         was_online = is_disabled and await self._link.close_session(
             device.device_no, CloseCode.DISABLED, "device disabled"
         )
@@ -172,17 +195,27 @@ class Devices:
         device = await self._find(device_id)
         if ban_s is not None:
             await self._store.ban(device.device_no, self._clock.now_ms() + ban_s * 1000 if ban_s else 0)
+            await self._bar(device, CHANGED_FOR_S)
         was_online = await self._link.close_session(device.device_no, code, "disconnected by an operator")
         return await self.find(device_id), was_online
 
+    async def _bar(self, device: Device, for_s: int) -> None:
+        """Once the store has the change, so that the store alone is asked what the device's tokens prove."""
+        if self._bar_tokens is not None:
+            await self._bar_tokens(await self._store.token_hashes(device.device_no), for_s)
+
     async def _online(self) -> BitMap:
-        """Who has a session, by the route table."""
+        """Who has a session, by the route table and on a node that lives."""
         online = BitMap()
         newest = await self._store.list_devices(0, 1) if self._routes is not None else ()
         if self._routes is not None and newest:
             for segment in range(bitmaps.segment_of(newest[0].device_no) + 1):
-                online = BitMap.union(online, *(await self._routes.whereabouts(segment)).values())
+                where = await self._routes.whereabouts(segment)
+                online = BitMap.union(online, *(there for node_id, there in where.items() if self._lives(node_id)))
         return online
+
+    def _lives(self, node_id: str) -> bool:
+        return self._registry is None or any(node.node_id == node_id for node in self._registry.nodes())
 
     async def _find(self, device_id: str) -> Device:
         device = (await self._store.find_devices([device_id]))[0]

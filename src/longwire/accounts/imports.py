@@ -4,12 +4,17 @@
 
 A step that a crash interrupts is done again: registering a device twice changes nothing. Devices of an import have
 no token; the first to register as one becomes it. Jobs run one after the other.
+
+Several processes may share a store: a job is done by one that has its file, and of those of a machine by the one that
+has locked it.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +42,8 @@ _STEP_LINES = 5_000
 _MAX_ERRORS = 1_000
 _MAX_DETAIL = 300
 _RETRY_S = 2.0
+_LOOK_EVERY_S = 60.0
+_ORPHAN_AFTER_S = 3_600.0
 
 
 class Imports:
@@ -50,14 +57,20 @@ class Imports:
         limits: Limits,
         folder: Path,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        is_shared: bool = False,
     ) -> None:
-        """``folder``: where files wait; it is made when the first comes."""
+        """``folder``: where files wait; it is made when the first comes.
+
+        ``is_shared``: whether others have jobs in the store, too; a job without a file here is theirs then.
+        """
         self._accounts = accounts
         self._store = store
         self._clock = clock
         self._limits = limits
         self._folder = folder
         self._sleep = sleep
+        self._is_shared = is_shared
         self._wake = asyncio.Event()
 
     async def take(self, body: AsyncIterable[bytes], form: str) -> Import:
@@ -94,25 +107,38 @@ class Imports:
     # -- the work ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Does every job that is not done, also those from before a restart, until it is cancelled.
-
-        To be started before anything is taken in: it deletes files that a crash left.
-        """
-        is_first = True
+        """Does every job that is not done and whose file is here, until it is cancelled."""
         while True:
             self._wake.clear()
             try:
                 running = await self._store.running()
-                if is_first:
-                    self._forget_orphans(running)
-                    is_first = False
+                self._forget_orphans(running)
                 for job in running:
-                    await self._do(job)
+                    await self._do_if_mine(job)
             except StoreUnavailable as error:
                 log.warning("imports wait for the store: %s", error)
                 await self._sleep(_RETRY_S)
                 continue
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _LOOK_EVERY_S)
+
+    async def _do_if_mine(self, job: Import) -> None:
+        path = self._path(job.import_id)
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            if not self._is_shared or not isinstance(error, FileNotFoundError):
+                log.error("the file of import %s cannot be read: %s", job.import_id.hex(), error)
+                await self._end(job, FAILED)
+            return
+        with file:
+            if not _lock(file):
+                return
+            # Whoever had it locked may have come further, and to the end, since the jobs were listed.
+            now = await self._store.find(job.import_id)
+            if now is not None and now.status == RUNNING:
+                await self._do(now)
+            path.unlink(missing_ok=True)
 
     async def _do(self, job: Import) -> None:
         path, position = self._path(job.import_id), 0
@@ -128,7 +154,6 @@ class Imports:
         except OSError as error:
             log.error("the file of import %s cannot be read: %s", job.import_id.hex(), error)
             await self._end(job, FAILED)
-        path.unlink(missing_ok=True)
 
     async def _end(self, job: Import, status: str) -> None:
         await self._store.put(replace(job, status=status, ended_at_ms=self._clock.now_ms()))
@@ -170,11 +195,22 @@ class Imports:
             await asyncio.to_thread(_sync, file)
 
     def _forget_orphans(self, running: Sequence[Import]) -> None:
-        """Deletes files that a crash left before their job was kept."""
+        """Deletes old files of no job: a crash left them before it was kept, or behind it."""
+        before = time.time() - _ORPHAN_AFTER_S
         wanted = {self._path(job.import_id) for job in running}
-        for path in self._folder.glob("*"):
-            if path not in wanted:
-                path.unlink(missing_ok=True)
+        for path in set(self._folder.glob("*")) - wanted:
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mtime < before and _lock(file):
+                    path.unlink(missing_ok=True)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Has the file locked until it is closed; False where another process or task has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_new(path: Path) -> BinaryIO:

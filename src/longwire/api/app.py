@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longwire.accounts.refusals import Refused
 from longwire.api import (
@@ -43,6 +43,7 @@ from longwire.api.streams import Streams
 from longwire.errors import StoreUnavailable
 
 _INTERNAL_MAX_BODY_BYTES = 65_536
+_LINK_PATH = "/link/"
 
 
 class Api(FastAPI):
@@ -82,6 +83,7 @@ def create_api(services: Services) -> FastAPI:
         # A call is held against one route after the other: those that come by the thousand stand first.
         *operator_messages.router.routes,
         *operator_pushes.router.routes,
+        *device_routes.plain_router.routes,
         *device_routes.router.routes,
         *operator_devices.router.routes,
         *operator_inbox.router.routes,
@@ -111,9 +113,17 @@ def create_api(services: Services) -> FastAPI:
     return app
 
 
-def create_internal_api(readiness: Readiness) -> FastAPI:
-    """The health pages alone, for the internal port."""
-    return _assemble(health.router.routes, readiness, _INTERNAL_MAX_BODY_BYTES, {})
+def create_internal_api(readiness: Readiness, link: ASGIApp | None = None) -> ASGIApp:
+    """The health pages, for the internal port, and ``link``, which answers other nodes under ``/link/``."""
+    pages = _assemble(health.router.routes, readiness, _INTERNAL_MAX_BODY_BYTES, {})
+    if link is None:
+        return pages
+
+    async def internal(scope: Scope, receive: Receive, send: Send) -> None:
+        is_link = scope["type"] == "http" and scope["path"].startswith(_LINK_PATH)
+        await (link if is_link else pages)(scope, receive, send)
+
+    return internal
 
 
 def _assemble(

@@ -1,4 +1,4 @@
-"""The composition root: the one place that names concrete adapters and puts the process together."""
+"""The composition root: puts the parts of a process together, as its roles and engines say."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,29 +14,13 @@ from longwire.accounts.registration import Admission, Applicant, Authenticate, R
 from longwire.accounts.tags import Tags
 from longwire.accounts.tokens import Tokens, TokenSettings
 from longwire.accounts.uploads import Uploads
-from longwire.adapters.embedded.receipts import EmbeddedReceipts
-from longwire.adapters.embedded.registry import EmbeddedRegistry
-from longwire.adapters.embedded.routes import EmbeddedRoutes
-from longwire.adapters.sql import push_segments
-from longwire.adapters.sql.accounts import SqlAccounts
-from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.audit import SqlAudit
-from longwire.adapters.sql.commands import SqlCommands
-from longwire.adapters.sql.database import SqliteDatabase
-from longwire.adapters.sql.events import SqlEvents
-from longwire.adapters.sql.idempotency import SqlIdempotency
-from longwire.adapters.sql.imports import SqlImports
-from longwire.adapters.sql.messages import SqlMessageStore
-from longwire.adapters.sql.presence import SqlPresence
-from longwire.adapters.sql.push_events import PushEvents
-from longwire.adapters.sql.push_waiting import SqlPushWaiting
-from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.http import Courier, HttpLink, LinkClient, LinkServer
 from longwire.adapters.sql.retention import Sweeper
-from longwire.adapters.sql.uplink import SqlUplinkLog
-from longwire.adapters.sql.webhooks import SqlWebhooks
 from longwire.api import ApiSettings, Services
 from longwire.api.nodes import Nodes
 from longwire.api.services import Readiness
+from longwire.app.engines import EngineSet, embedded, extra_is_named
+from longwire.app.roles import Role
 from longwire.app.services import HandlerServices
 from longwire.app.settings import Settings
 from longwire.application import Longwire
@@ -44,12 +28,13 @@ from longwire.application import Registration as HookRegistration
 from longwire.clock import SystemClock
 from longwire.gateway.node import Engines, Node, NodeSettings
 from longwire.ids import new_node_id
-from longwire.ports.accounts import AccountStore
+from longwire.ports.link import Link
 from longwire.push.audience import Audiences
 from longwire.push.check import Check
 from longwire.push.commands import Commands
 from longwire.push.messages import Messages
 from longwire.push.pushes import Pushes
+from longwire.push.route_sweep import RouteSweep
 from longwire.push.schedule import Schedule
 from longwire.push.worker import Worker
 from longwire.sink import Sink, SinkSettings
@@ -58,118 +43,131 @@ from longwire.webhooks import Endpoints, PostSettings
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A process's parts, built and not started."""
+    """A process's parts, built and not started. What its roles do not need is None."""
 
     settings: Settings
     clock: SystemClock
     application: Longwire
-    database: SqliteDatabase
-    accounts: AccountStore
-    messages: SqlMessageStore
-    uplink: SqlUplinkLog
-    webhook_store: SqlWebhooks
-    push_store: SqlPushes
-    push_waiting: SqlPushWaiting
-    sweeper: Sweeper
+    engines: EngineSet
+    node_id: str
+    """What the process is called; its node's id where it has one."""
+    link: Link
     apps: Apps
     api_keys: ApiKeys
-    node: Node
-    sink: Sink
-    worker: Worker
-    schedule: Schedule
-    check: Check
-    imports: Imports
-    commands: Commands
-    webhooks: Endpoints
-    api: Services
+    courier: Courier | None
+    """What goes between nodes; None where there is one alone."""
+    http_link: HttpLink | None
+    link_client: LinkClient | None
+    link_server: LinkServer | None
+    node: Node | None
+    sink: Sink | None
+    worker: Worker | None
+    schedule: Schedule | None
+    check: Check | None
+    route_sweep: RouteSweep | None
+    """Of a cluster: routes of nodes that have died."""
+    sweeper: Sweeper | None
+    imports: Imports | None
+    commands: Commands | None
+    webhooks: Endpoints | None
+    api: Services | None
 
 
 def build(settings: Settings, application: Longwire, readiness: Readiness) -> System:
-    """All roles in one process, on the embedded engines."""
+    """The parts of one process. Raises StartFailed."""
     clock = SystemClock()
-    limits = settings.limits
-    database = SqliteDatabase(settings.data_dir)
-    events = SqlEvents(database)
-    webhook_store = SqlWebhooks(database, events)
-    forget_in_pushes = partial(push_segments.forget_device, events=PushEvents(events.note, events.wants))
-    accounts = SqlAccounts(database, forget_in_pushes, limits.max_device_tags)
-    sets = SqlAudiences(database, limits.max_device_tags)
-    messages = SqlMessageStore(database, clock, limits.max_inbox, events)
-    uplink = SqlUplinkLog(database, clock, events)
-    waiting = SqlPushWaiting(database, clock)
-    push_store = SqlPushes(
-        database, clock, waiting, max_live=limits.max_live_pushes, note_events=events.note, wants=events.wants
-    )
-    presence = SqlPresence(database)
-    command_store = SqlCommands(database)
-    registry = EmbeddedRegistry()
-    routes = EmbeddedRoutes(clock)
+    limits, roles = settings.limits, settings.roles
+    node_id = new_node_id(settings.node_name)
+    engines = _engines(settings, clock, node_id)
+    stores, registry, routes, leads = engines.stores, engines.registry, engines.routes, engines.leadership.leads
+    accounts, sets, pushes = stores.accounts, stores.sets, stores.pushes
     tokens = Tokens(accounts, clock, TokenSettings(token_ttl_s=settings.token_ttl_s))
-    node = Node(
-        NodeSettings(
-            node_id=new_node_id(settings.node_name),
-            host=settings.host,
-            port=settings.port,
-            tls_port=settings.tls_port,
-            certificate=str(settings.certificate) if settings.certificate else None,
-            certificate_key=str(settings.certificate_key) if settings.certificate_key else None,
-            public_host=settings.public_host or settings.host,
-            allowed_origins=settings.allowed_origins,
-        ),
-        Engines(
-            accounts=accounts,
-            messages=messages,
-            uplink=uplink,
-            routes=routes,
-            registry=registry,
-            pushes=push_store,
-            push_waiting=waiting,
-            receipts=EmbeddedReceipts(push_store),
-            sets=sets,
-            presence=presence,
-            commands=command_store,
-            events=events,
-        ),
-        tokens,
-        application,
-        clock,
-        limits,
-    )
-    one_to_one = Messages(accounts, sets, push_store, node, clock, limits)
-    application.bind(HandlerServices(accounts, one_to_one))
-    audiences = Audiences(sets, push_store, clock, limits)
-    check = Check(push_store, clock)
-    commands = Commands(accounts, node, command_store, clock, limits)
-    imports = Imports(accounts, SqlImports(database), clock, limits, settings.data_dir / "imports")
-    webhooks = Endpoints(
-        webhook_store, events, uplink, clock, PostSettings(allows_private=settings.webhook_private_addresses)
-    )
-    apps = Apps(accounts, clock)
-    placement = Placement(registry)
-    api_keys = ApiKeys(accounts, clock)
-    return System(
-        settings=settings,
-        clock=clock,
-        application=application,
-        database=database,
-        accounts=accounts,
-        messages=messages,
-        uplink=uplink,
-        webhook_store=webhook_store,
-        push_store=push_store,
-        push_waiting=waiting,
-        sweeper=Sweeper(database, clock),
-        apps=apps,
-        api_keys=api_keys,
-        node=node,
-        sink=Sink(uplink, application, clock=clock, settings=SinkSettings(attempts=10, stop_within_s=3.0)),
-        worker=Worker(node.node_id, push_store, routes, registry, node, clock),
-        schedule=Schedule(push_store, push_store, audiences, node, clock),
-        check=check,
-        imports=imports,
-        commands=commands,
-        webhooks=webhooks,
-        api=Services(
+    apps, api_keys = Apps(accounts, clock), ApiKeys(accounts, clock)
+
+    # -- nodes, and the way to those that are elsewhere
+    link_client, courier = None, None
+    if engines.is_shared:
+        assert settings.cluster_secret is not None
+        link_client = LinkClient(settings.cluster_secret.get_secret_value(), ca=settings.internal_ca)
+        courier = Courier(node_id, link_client, routes, registry, clock)
+    node = None
+    if Role.GATEWAY in roles:
+        node = Node(
+            _node_settings(settings, node_id),
+            Engines(
+                accounts=accounts,
+                messages=stores.messages,
+                uplink=engines.uplink,
+                routes=routes,
+                registry=registry,
+                pushes=pushes,
+                push_waiting=stores.push_waiting,
+                receipts=engines.receipts,
+                sets=sets,
+                presence=stores.presence,
+                commands=stores.commands,
+                events=stores.events,
+                across=courier,
+                tokens=engines.tokens,
+            ),
+            tokens,
+            application,
+            clock,
+            limits,
+        )
+    http_link, link_server = None, None
+    link: Link | None = node
+    if link_client is not None and courier is not None:
+        courier.local = node
+        link = http_link = HttpLink(link_client, courier, routes, registry, stores.messages, clock, limits, local=node)
+        if node is not None and settings.cluster_secret is not None:
+            link_server = LinkServer(node, settings.cluster_secret.get_secret_value())
+    assert link is not None  # without shared engines every process has a node
+    messages = Messages(accounts, sets, pushes, link, clock, limits)
+    application.bind(HandlerServices(accounts, messages))
+
+    # -- what brings pushes to the nodes, and what happens at a time
+    worker, schedule, check, sweeper, route_sweep = None, None, None, None, None
+    audiences = Audiences(sets, pushes, clock, limits)
+    if Role.ROUTE in roles:
+        worker = Worker(node_id, pushes, routes, registry, link, clock)
+        schedule = Schedule(pushes, pushes, audiences, link, clock, leads=partial(leads, "schedule"))
+        check = Check(pushes, clock, leads=partial(leads, "check"))
+        sweeper = Sweeper(engines.database, clock, leads=partial(leads, "sweeper"))
+        if engines.is_shared:
+            route_sweep = RouteSweep(routes, registry, partial(leads, "route-sweep"), clock)
+
+    # -- what reads what devices sent, and what goes to webhooks
+    sink, webhooks = None, None
+    if Role.SINK in roles:
+        sink = Sink(
+            engines.uplink_reader, application, clock=clock, settings=SinkSettings(attempts=10, stop_within_s=3.0)
+        )
+    if roles & {Role.SINK, Role.API}:
+        webhooks = Endpoints(
+            stores.webhooks,
+            stores.events,
+            stores.uplink,
+            clock,
+            PostSettings(allows_private=settings.webhook_private_addresses),
+            leads=partial(leads, "webhooks") if engines.is_shared else None,
+        )
+
+    # -- HTTP
+    imports, commands, api = None, None, None
+    if Role.API in roles:
+        assert webhooks is not None
+        placement = Placement(registry, settings.placement)
+        imports = Imports(
+            accounts,
+            stores.imports,
+            clock,
+            limits,
+            settings.data_dir / "imports",
+            is_shared=engines.is_shared,
+        )
+        commands = Commands(accounts, link, stores.commands, clock, limits)
+        api = Services(
             clock=clock,
             registration=Registration(
                 accounts,
@@ -182,28 +180,77 @@ def build(settings: Settings, application: Longwire, readiness: Readiness) -> Sy
             ),
             tokens=tokens,
             placement=placement,
-            devices=Devices(accounts, clock, tokens, node, routes),
+            devices=Devices(accounts, clock, tokens, link, routes, registry, engines.bar_tokens),
             api_keys=api_keys,
-            dead_letters=uplink,
+            dead_letters=engines.dead_letters,
             readiness=readiness,
             limits=limits,
-            pushes=Pushes(push_store, audiences, accounts, routes, registry, node, clock, limits),
-            messages=one_to_one,
+            pushes=Pushes(pushes, audiences, accounts, routes, registry, link, clock, limits),
+            messages=messages,
             uploads=Uploads(sets, clock, limits),
             tags=Tags(accounts, sets, clock, limits),
             groups=Groups(accounts, sets, clock),
             imports=imports,
-            presence=Presence(accounts, sets, node, presence),
+            presence=Presence(accounts, sets, link, stores.presence),
             commands=commands,
             webhooks=webhooks,
-            nodes=Nodes(registry, node, routes, sets, clock, lambda: check.drift),
-            idempotency=SqlIdempotency(database),
-            audit=SqlAudit(database),
-            uplink=uplink,
-            message_store=messages,
-            push_waiting=waiting,
+            nodes=Nodes(registry, link, routes, clock, lambda: 0 if check is None else check.drift),
+            idempotency=stores.idempotency,
+            audit=stores.audit,
+            uplink=stores.uplink,
+            message_store=stores.messages,
+            push_waiting=stores.push_waiting,
             settings=ApiSettings(calls_per_s=settings.api_calls_per_s, call_burst=settings.api_call_burst),
-        ),
+        )
+    return System(
+        settings=settings,
+        clock=clock,
+        application=application,
+        engines=engines,
+        node_id=node_id,
+        link=link,
+        apps=apps,
+        api_keys=api_keys,
+        courier=courier,
+        http_link=http_link,
+        link_client=link_client,
+        link_server=link_server,
+        node=node,
+        sink=sink,
+        worker=worker,
+        schedule=schedule,
+        check=check,
+        route_sweep=route_sweep,
+        sweeper=sweeper,
+        imports=imports,
+        commands=commands,
+        webhooks=webhooks,
+        api=api,
+    )
+
+
+def _engines(settings: Settings, clock: SystemClock, node_id: str) -> EngineSet:
+    if not settings.is_cluster:
+        return embedded(settings, clock)
+    with extra_is_named():
+        from longwire.app.cluster import cluster
+    return cluster(settings, clock, node_id)
+
+
+def _node_settings(settings: Settings, node_id: str) -> NodeSettings:
+    return NodeSettings(
+        node_id=node_id,
+        host=settings.host,
+        port=settings.port,
+        tls_port=settings.tls_port,
+        certificate=str(settings.certificate) if settings.certificate else None,
+        certificate_key=str(settings.certificate_key) if settings.certificate_key else None,
+        public_host=settings.public_host or settings.host,
+        allowed_origins=settings.allowed_origins,
+        proxy_protocol=settings.proxy_protocol,
+        trusted_proxies=settings.trusted_proxies or frozenset(),
+        weight=settings.node_weight,
+        reuse_port=settings.share_port,
     )
 
 

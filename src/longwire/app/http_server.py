@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _BACKLOG = 2_048
@@ -81,9 +82,26 @@ class BoundedHeadProtocol(HttpToolsProtocol):
 
 
 class HttpServer:
-    """One HTTP port. ``port`` is the number that was bound, also where 0 was asked for."""
+    """One HTTP port. ``port`` is the number that was bound, also where 0 was asked for.
 
-    def __init__(self, api: FastAPI, host: str, port: int) -> None:
+    Of ``trusted_proxies`` (addresses, networks) X-Forwarded-For and -Proto are believed: the client is the last in
+    the list who is none of them. ``Forwarded`` is not read: a proxy that does not write it hands a client's own on.
+    """
+
+    def __init__(
+        self,
+        api: ASGIApp,
+        host: str,
+        port: int,
+        trusted_proxies: Collection[str] = (),
+        *,
+        certificate: Path | None = None,
+        certificate_key: Path | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
+        """Binds. ``certificate``: a PEM chain, and with it TLS. ``on_stop`` ends the calls that would not end by
+        themselves. Raises OSError."""
+        self._on_stop = on_stop
         self._socket = socket.create_server((host, port), backlog=_BACKLOG)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
@@ -95,7 +113,11 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=bool(trusted_proxies),
+                forwarded_allow_ips=list(trusted_proxies),
                 timeout_graceful_shutdown=_GRACE_S,
+                ssl_certfile=certificate,
+                ssl_keyfile=certificate_key,
             )
         )
         self._task: asyncio.Task[None] | None = None
@@ -111,6 +133,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Lets running calls end, for a moment, then closes."""
+        if self._on_stop is not None:
+            self._on_stop()
         self._server.should_exit = True
         if self._task is None:
             self._socket.close()

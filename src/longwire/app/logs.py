@@ -16,10 +16,10 @@ class OneLine(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def configure(level: str) -> None:
-    """Sends every log of the process to standard error."""
+def configure(level: str, name: str = "") -> None:
+    """Sends every log of the process to standard error; with ``name`` where several write there."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(_FORMAT))
+    handler.setFormatter(OneLine(f"{name} {_FORMAT}" if name else _FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Each of these says at info what our own lines say already.
     for name in ("alembic", "httpx", "httpcore", "uvicorn"):

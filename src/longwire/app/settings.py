@@ -7,16 +7,21 @@ values.
 
 import dataclasses
 import difflib
+import ipaddress
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from longwire.accounts.placing import PlacementStrategy
+from longwire.app import settings_checks
+from longwire.app.roles import ALL_ROLES, Role
 from longwire.errors import LongwireError
-from longwire.ids import new_node_id
-from longwire.limits import MAX_HEARTBEAT_S, MIN_HEARTBEAT_S, Limits
+from longwire.limits import Limits
 
 PREFIX = "LONGWIRE_"
 FILE_NAME = "longwire.toml"
@@ -24,9 +29,13 @@ FILE_NAME = "longwire.toml"
 _CLIENT_NAMES = frozenset({"URL", "API_KEY", "CONFIG", "CREDENTIALS", "APP_KEY", "APP_SECRET", "DEVICE_TOKEN"})
 # Flags that are not called as their setting is.
 _FLAGS = {"data_dir": "--data"}
+# Separated by commas in the environment and in flags.
+_LISTS = frozenset({"allowed_origins", "trusted_proxies", "roles"})
+# What is shown of them is masked: they are, or have in them, secrets.
+_SECRETS = frozenset({"store_url", "redis_url", "cluster_secret", "kafka_options"})
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
-_BODY_OVERHEAD_BYTES = 2_048
 
 
 class SettingsError(LongwireError):
@@ -38,6 +47,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    roles: frozenset[Role] = Field(
+        ALL_ROLES, min_length=1, description="parts of this process; apart only in a cluster"
+    )
     data_dir: Path = Field(Path("longwire-data"), description="folder of the embedded store; one process's alone")
     host: str = Field("127.0.0.1", description="address that devices' and HTTP ports listen on")
     port: Port = Field(7300, description="device port; 0 picks a free one")
@@ -49,6 +61,12 @@ class Settings(BaseModel):
     certificate_key: Path | None = Field(None, description="PEM key of the certificate")
     node_name: str = Field("node", description="1-15 characters; the node's id is this and a random part")
     allowed_origins: frozenset[str] | None = Field(None, description="web origins that may connect; none: any")
+    proxy_protocol: bool = Field(
+        False, description="whether trusted_proxies begin device connections with a PROXY header, version 1 or 2"
+    )
+    trusted_proxies: frozenset[str] | None = Field(
+        None, description="addresses and networks believed when they say whose traffic they relay; none: nobody"
+    )
     reregister: Literal["prove", "allow"] = Field(
         "prove", description="whether a known device must prove itself to register again"
     )
@@ -56,33 +74,61 @@ class Settings(BaseModel):
     api_calls_per_s: float = Field(200, ge=0, description="calls of one API key a second; 0: no limit")
     api_call_burst: int = Field(400, ge=1, description="calls of one API key at once")
     webhook_private_addresses: bool = Field(False, description="whether webhooks may go to private addresses")
+    store_url: SecretStr | None = Field(None, description="cluster: mysql+asyncmy:// or postgresql+asyncpg:// URL")
+    redis_url: SecretStr | None = Field(None, description="cluster: redis://, rediss:// or redis+cluster:// URL")
+    kafka_servers: str | None = Field(None, description="cluster: host:port of some brokers, with commas")
+    zookeeper_hosts: str | None = Field(None, description="cluster: host:port of the servers, with commas")
+    cluster_secret: SecretStr | None = Field(None, description="cluster: what its processes know each other by; 32 up")
+    cluster_name: str = Field("longwire", description="what keys, topics and paths in the engines begin with")
+    kafka_partitions: int = Field(12, ge=1, description="partitions of a topic that is made")
+    kafka_replication: int = Field(-1, ge=-1, description="copies of a topic that is made; -1: the brokers' default")
+    kafka_options: dict[str, str] = Field(default_factory=dict, description="settings of librdkafka, such as TLS, SASL")
+    zookeeper_session_s: float = Field(6.0, ge=1, le=120, description="silence after which a node counts as dead")
+    redis_timeout_s: float = Field(2.0, gt=0, le=30, description="how long a call of Redis may take")
+    internal_host: str | None = Field(None, description="address of internal_port, for other nodes; default: host")
+    internal_url: str | None = Field(None, pattern=r"^https?://[^/]+$", description="where others reach internal_port")
+    internal_certificate: Path | None = Field(None, description="PEM chain of internal_port; turns TLS on there")
+    internal_certificate_key: Path | None = Field(None, description="PEM key of internal_certificate")
+    internal_ca: Path | None = Field(None, description="PEM of who signs the nodes' internal certificates")
+    placement: PlacementStrategy = Field(PlacementStrategy.AUTO, description="how nodes are chosen for devices")
+    node_weight: float = Field(1.0, gt=0, le=1_000, description="share of devices that a node gets, to others'")
+    workers: int = Field(1, ge=1, le=256, description="gateway nodes that one command starts, each a process")
+    share_port: bool = Field(False, description="whether workers listen on one port, not on ports that rise")
+    drain_s: float = Field(30.0, ge=0, le=3_600, description="how long a stop may take to move devices elsewhere")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     limits: Limits = Field(default_factory=Limits, description="bounds of the device port")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, networks: frozenset[str] | None) -> frozenset[str] | None:
+        for network in networks or ():
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"no address and no network such as 10.0.0.0/8: {error}") from None
+        return networks
+
+    @field_validator("cluster_name")
+    @classmethod
+    def _check_cluster_name(cls, name: str) -> str:
+        if _CLUSTER_NAME.fullmatch(name) is None:
+            raise ValueError("not 1-48 characters of A-Z a-z 0-9 . _ -")
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        try:
-            new_node_id(self.node_name)
-        except ValueError as error:
-            raise ValueError(f"node_name: {error}") from None
-        limits = self.limits
-        for field in dataclasses.fields(limits):
-            least = 0 if field.name == "max_connections_per_address" else 1
-            if getattr(limits, field.name) < least:
-                raise ValueError(f"limits.{field.name} = {getattr(limits, field.name)} is less than {least}")
-        if not MIN_HEARTBEAT_S <= limits.heartbeat_min_s <= limits.heartbeat_max_s <= MAX_HEARTBEAT_S:
-            raise ValueError(
-                f"limits.heartbeat_min_s = {limits.heartbeat_min_s} and heartbeat_max_s = {limits.heartbeat_max_s}"
-                f" are not rising within {MIN_HEARTBEAT_S} to {MAX_HEARTBEAT_S}"
-            )
-        if limits.max_payload_bytes + _BODY_OVERHEAD_BYTES > limits.max_body_bytes:
-            raise ValueError(
-                f"limits.max_payload_bytes = {limits.max_payload_bytes} leaves less than {_BODY_OVERHEAD_BYTES} bytes"
-                f" of max_body_bytes = {limits.max_body_bytes}"
-            )
-        if self.certificate_key is not None and self.certificate is None:
-            raise ValueError("certificate_key is set and certificate is not")
+        settings_checks.check(self)
         return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the process stands on engines that others share; else on those in its own memory and folder."""
+        return self.store_url is not None
+
+    @property
+    def internal_address(self) -> str:
+        """Where the internal port listens, and other nodes reach it."""
+        return self.internal_host or self.host
 
 
 class Loaded(NamedTuple):
@@ -105,15 +151,7 @@ def load(
     ``file`` None: ``longwire.toml`` of the working folder, where there is one. ``command_defaults`` are what
     ``command`` sets where nobody says otherwise. Raises SettingsError.
     """
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, value in (command_defaults or {}).items():
-        _put(values, sources, name, value, f"default of {command}")
-    _take_file(file, values, sources)
-    _take_environment(environ, values, sources)
-    for name, value in flags.items():
-        if value is not None:
-            _put(values, sources, name, value, flag_of(name))
+    values, sources = _gather(flags, environ, file, command, command_defaults)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -121,6 +159,12 @@ def load(
     for name in names():
         sources.setdefault(name, "default")
     return Loaded(settings, sources)
+
+
+def store_url_of(flags: Mapping[str, object], environ: Mapping[str, str], file: Path | None = None) -> str | None:
+    """The store's URL, for who needs nothing else of a cluster. Raises SettingsError."""
+    values, _ = _gather(flags, environ, file, "", None)
+    return values.get("store_url")
 
 
 def names() -> list[str]:
@@ -141,6 +185,51 @@ def value_of(settings: Settings, name: str) -> object:
     if name.startswith("limits."):
         return getattr(settings.limits, name.partition(".")[2])
     return getattr(settings, name)
+
+
+def shown(settings: Settings, name: str) -> str:
+    """The value as it may be shown to whoever sees the screen."""
+    value = value_of(settings, name)
+    match value:
+        case None:
+            return "none"
+        case frozenset():
+            return ", ".join(sorted(map(str, value)))
+        case dict():
+            return ", ".join(f"{key}=…" for key in sorted(value)) or "none"
+        case SecretStr():
+            return _without_password(value.get_secret_value())
+        case _:
+            return str(value)
+
+
+def _without_password(text: str) -> str:
+    """A URL but for its password; of anything else nothing."""
+    scheme, slashes, rest = text.partition("://")
+    if not slashes:
+        return "…"
+    account, at, place = rest.rpartition("@")
+    return f"{scheme}://{account.partition(':')[0]}:…@{place}" if at else text
+
+
+def _gather(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    file: Path | None,
+    command: str,
+    command_defaults: Mapping[str, object] | None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Each value and its source, unchecked but for the names."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, value in (command_defaults or {}).items():
+        _put(values, sources, name, value, f"default of {command}")
+    _take_file(file, values, sources)
+    _take_environment(environ, values, sources)
+    for name, value in flags.items():
+        if value is not None:
+            _put(values, sources, name, value, flag_of(name))
+    return values, sources
 
 
 def _take_file(file: Path | None, values: dict[str, Any], sources: dict[str, str]) -> None:
@@ -171,9 +260,18 @@ def _take_environment(environ: Mapping[str, str], values: dict[str, Any], source
             continue
         name = variable[len(PREFIX) :].lower().replace("__", ".")
         value: object = text
-        if name == "allowed_origins":
-            value = frozenset(origin.strip() for origin in text.split(",") if origin.strip())
+        if name == "kafka_options":
+            value = _read_options(text, variable)
         _put(values, sources, name, value, f"environment {variable}")
+
+
+def _read_options(text: str, variable: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(
+            f'kafka_options (environment {variable}) is not JSON such as {{"a": "b"}}: {error}'
+        ) from None
 
 
 def _put(values: dict[str, Any], sources: dict[str, str], name: str, value: object, source: str) -> None:
@@ -186,6 +284,8 @@ def _put(values: dict[str, Any], sources: dict[str, str], name: str, value: obje
     sources[name] = source
     if name == "internal_port" and isinstance(value, str) and value.lower() == "none":
         value = None
+    if name in _LISTS and isinstance(value, str):
+        value = frozenset(item.strip() for item in value.split(",") if item.strip())
     if name.startswith("limits."):
         values.setdefault("limits", {})[name.partition(".")[2]] = value
     else:
@@ -198,4 +298,6 @@ def _explain(problem: Any, sources: Mapping[str, str]) -> str:
     if not name:  # about several together: the message names them, and here is who said so
         said = [f"{flag} from {source}" for flag, source in sources.items() if flag.rpartition(".")[2] in message]
         return f"{message} ({', '.join(said)})" if said else str(message)
-    return f"{name} = {problem['input']!r} ({sources.get(name, 'default')}): {message}"
+    source = sources.get(name) or sources.get(name.partition(".")[0], "default")
+    value = "…" if name.partition(".")[0] in _SECRETS else repr(problem["input"])
+    return f"{name} = {value} ({source}): {message}"

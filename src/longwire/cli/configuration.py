@@ -27,10 +27,10 @@ def show_config(
     limit: options.Limit = None,
 ) -> None:
     """Show each setting, its value, and where it came from; then what commands call the API with."""
-    from longwire.app.settings import names, value_of
+    from longwire.app.settings import names, shown
 
     loaded = load_settings({"data_dir": data}, limit, config)
-    rows = [(name, _text(value_of(loaded.settings, name)), loaded.sources[name]) for name in names()]
+    rows = [(name, shown(loaded.settings, name), loaded.sources[name]) for name in names()]
     show(("setting", "value", "from"), [*rows, *_client(loaded.settings.data_dir)], "")
 
 
@@ -46,13 +46,3 @@ def _client(folder: Path) -> Iterator[tuple[str, str, str]]:
             value, source = (kept[key], str(file)) if key in kept else (default, "default")
         is_secret = name == "api_key" and source != "default"
         yield name, masked(value) if is_secret else value, source
-
-
-def _text(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case frozenset():
-            return ", ".join(sorted(map(str, value)))
-        case _:
-            return str(value)

@@ -59,10 +59,15 @@ class ServeKeys:
     makes_new: bool = False
 
     async def __call__(self, system: System, addresses: Addresses) -> None:
+        if addresses.http_url is None:
+            return  # keys are for the API, and made where it is
         path = system.settings.data_dir / SERVE_FILE
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = None
         if self.makes_new or not await system.api_keys.all_keys():
+            text = await self._make_key(system)
+        if text is not None:
             app = await system.apps.create()
-            _, text = await system.api_keys.create("first", Scope)
             made = {
                 "app_key": app.app_key,
                 "app_secret": app.app_secret,
@@ -76,12 +81,24 @@ class ServeKeys:
         if kept is not None and kept | _reached(addresses) != kept:
             credentials.write(path, kept | _reached(addresses))
 
+    async def _make_key(self, system: System) -> str | None:
+        """A first key; None where another process that starts at this moment has made it."""
+        key, text = await system.api_keys.create("first", Scope)
+        if not self.makes_new:
+            first = min(await system.api_keys.all_keys(), key=lambda one: (one.created_at_ms, one.key_id))
+            if first.key_id != key.key_id:
+                await system.api_keys.revoke(key.key_id)
+                return None
+        return text
+
 
 def _reached(addresses: Addresses) -> Credentials:
-    reached = {"device_address": addresses.device_address, "http_url": addresses.http_url}
-    if addresses.device_tls_address is not None:
-        reached["device_tls_address"] = addresses.device_tls_address
-    return reached
+    reached = {
+        "device_address": addresses.device_address,
+        "http_url": addresses.http_url,
+        "device_tls_address": addresses.device_tls_address,
+    }
+    return {name: place for name, place in reached.items() if place is not None}
 
 
 async def _is_app(system: System, known: Credentials) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _PROCESS = "Where it listens"
 _KEPT = "Where things are kept"
+_CLUSTER = "Part of a cluster"
 _MORE = "More"
 _REACH = "How Longwire is reached"
 
@@ -120,6 +121,64 @@ Certificate = Annotated[
 CertificateKey = Annotated[
     Path | None,
     typer.Option(metavar="PEM", help="Key of the certificate.", show_default=False, rich_help_panel=_PROCESS),
+]
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE,…",
+        help="Which of gateway, api, route and sink this process is.  [dim]\\[default: all][/]",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Nodes to start, each a process on ports of its own.  [dim]\\[default: 1][/]",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
+    ),
+]
+SharePort = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-port/--own-ports",
+        help="Have workers listen on one device port.",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
+    ),
+]
+InternalHost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST",
+        help="Address of the internal port, for other nodes.  [dim]\\[default: --host][/]",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The store that processes share; in the environment nobody else reads it.",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
+    ),
+]
+RedisUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="Redis.", show_default=False, rich_help_panel=_CLUSTER)
+]
+KafkaServers = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT,…", help="Kafka.", show_default=False, rich_help_panel=_CLUSTER),
+]
+ZooKeeperHosts = Annotated[
+    str | None,
+    typer.Option(
+        "--zookeeper-hosts", metavar="HOST:PORT,…", help="ZooKeeper.", show_default=False, rich_help_panel=_CLUSTER
+    ),
 ]
 NodeName = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from longwire.cli import (
     devices,
     groups,
     keys,
+    migrate,
     nodes,
     pushes,
     serving,
@@ -48,6 +49,7 @@ def _root(
 
 app.command()(serving.dev)
 app.command()(serving.serve)
+app.command()(migrate.migrate)
 app.command()(demo)
 app.command()(push)
 _GROUPS = {

@@ -11,10 +11,13 @@ import typer
 from longwire import __version__
 from longwire.cli import options
 from longwire.cli.options import DEFAULT_DATA, Reregister, load_settings
+from longwire.cli.text import complain
+from longwire.errors import LongwireError
 
 if TYPE_CHECKING:
     from longwire.app.run import Addresses, OnStarted
     from longwire.app.settings import Settings
+    from longwire.application import Longwire
     from longwire.cli.first_keys import DevKeys
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,8 @@ def dev(
 
 def serve(
     application: options.Application = None,
+    roles: options.Roles = None,
+    workers: options.Workers = None,
     data: options.Data = None,
     port: options.Port = None,
     http_port: options.HttpPort = None,
@@ -78,6 +83,12 @@ def serve(
     certificate_key: options.CertificateKey = None,
     tls_port: options.TlsPort = None,
     node_name: options.NodeName = None,
+    store_url: options.StoreUrl = None,
+    redis_url: options.RedisUrl = None,
+    kafka_servers: options.KafkaServers = None,
+    zookeeper_hosts: options.ZooKeeperHosts = None,
+    internal_host: options.InternalHost = None,
+    share_port: options.SharePort = None,
     reregister: options.ReregisterOption = None,
     limit: options.Limit = None,
     log_level: options.LogLevelOption = None,
@@ -89,13 +100,24 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Run everything in one process, as it is run for real.
+    """Run everything in one process, as it is run for real; or one part of a cluster.
 
     Settings come from flags, LONGWIRE_... in the environment and longwire.toml, in this order. At first start an
     app key and an API key are made and laid in DIR/credentials.json: move them to where you keep secrets.
+
+    A cluster's processes share MySQL/MariaDB or PostgreSQL, Redis, Kafka and ZooKeeper, and LONGWIRE_CLUSTER_SECRET;
+    each has the roles that --roles names. Run `longwire migrate` before the first of them.
     """
     settings = load_settings(
         {
+            "roles": roles,
+            "workers": workers,
+            "store_url": store_url,
+            "redis_url": redis_url,
+            "kafka_servers": kafka_servers,
+            "zookeeper_hosts": zookeeper_hosts,
+            "internal_host": internal_host,
+            "share_port": share_port,
             "data_dir": data,
             "port": port,
             "http_port": http_port,
@@ -114,31 +136,62 @@ def serve(
     ).settings
     from longwire.cli.first_keys import ServeKeys
 
-    def told(addresses: "Addresses") -> None:
-        log.info(
-            "ready: devices at %s%s, HTTP at %s, health pages at %s",
-            addresses.device_address,
-            "" if addresses.device_tls_address is None else f" and with TLS at {addresses.device_tls_address}",
-            addresses.http_url,
-            addresses.internal_url or "no port of their own",
-        )
+    _run(settings, application, ServeKeys(makes_new=new_credentials), lambda addresses: _tell(settings, addresses))
 
-    _run(settings, application, ServeKeys(makes_new=new_credentials), told)
+
+def _tell(settings: "Settings", addresses: "Addresses") -> None:
+    """One line: what the process is, and where it is reached."""
+    from longwire.app.roles import listed
+
+    places = (
+        ("devices at", addresses.device_address),
+        ("devices with TLS at", addresses.device_tls_address),
+        ("HTTP at", addresses.http_url),
+        ("health pages at", addresses.internal_url),
+    )
+    told = ", ".join(f"{what} {place}" for what, place in places if place is not None)
+    log.info("ready%s: %s", f" as {listed(settings.roles)}" if settings.is_cluster else "", told or "no port")
 
 
 def _run(
     settings: "Settings", application: str | None, on_started: "OnStarted", told: Callable[["Addresses"], None]
 ) -> None:
     """Serves until it is told to stop; the process ends with its exit status."""
-    import uvloop
-
     from longwire.app import logs
-    from longwire.app.run import Process
     from longwire.application import Longwire, load
 
     logs.configure(settings.log_level)
     _raise_descriptors(settings.limits.max_connections)
     app = load(application) if application is not None else Longwire()
+    if settings.workers == 1:
+        raise typer.Exit(_serve(settings, app, on_started, told))
+    from longwire.app.engines import extra_is_named
+    from longwire.app.workers import run_workers
+
+    with extra_is_named():  # what a worker imports, each of them shares
+        import longwire.app.cluster
+        import longwire.app.run  # noqa: F401
+
+    def run_one(own: "Settings", ready: Callable[[], None]) -> int:
+        logs.configure(own.log_level, own.node_name)
+
+        def told_and_ready(addresses: "Addresses") -> None:
+            _tell(own, addresses)
+            ready()
+
+        try:
+            return _serve(own, app, on_started, told_and_ready)
+        except LongwireError as error:
+            complain(str(error))
+            return 1
+
+    raise typer.Exit(run_workers(settings, run_one))
+
+
+def _serve(settings: "Settings", app: "Longwire", on_started: "OnStarted", told: Callable[["Addresses"], None]) -> int:
+    import uvloop
+
+    from longwire.app.run import Process
 
     async def run() -> int:
         process = Process(settings, app)
@@ -146,8 +199,7 @@ def _run(
         told(await process.start(on_started))
         return await process.run()
 
-    status = uvloop.run(run())
-    raise typer.Exit(status)
+    return uvloop.run(run())
 
 
 def _raise_descriptors(max_connections: int) -> None:
@@ -175,6 +227,8 @@ def _welcome(settings: "Settings", keys: "DevKeys", addresses: "Addresses") -> N
         console.print(f"  [cyan]{escape(text)}[/]")
 
     console.print(f"\n[bold]Longwire {__version__}[/] [dim]· development[/]\n")
+    assert addresses.device_address is not None
+    assert addresses.http_url is not None
     fact("devices", addresses.device_address, f"TCP, and WebSocket at ws://{addresses.device_address}/ws")
     if addresses.device_tls_address is not None:
         fact("with TLS", addresses.device_tls_address, f"and wss://{addresses.device_tls_address}/ws")

@@ -23,17 +23,23 @@ _SEGMENTS = 200
 class Check:
     """Compares in the background. ``drift`` counts what did not add up since the start; shown in ``/v1/stats``."""
 
-    def __init__(self, store: PushStore, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self, store: PushStore, clock: Clock, sleep: Sleep = asyncio.sleep, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``leads``: whether this process is the one that looks."""
         self.drift = 0
         self._store = store
         self._clock = clock
         self._sleep = sleep
+        self._leads = leads
         self._at = (0, -1)
 
     async def run(self) -> None:
         """A page every minute, until cancelled."""
         while True:
             await self._sleep(_EVERY_S)
+            if not self._leads():
+                continue
             try:
                 await self.look()
             except StoreUnavailable as error:

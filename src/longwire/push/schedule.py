@@ -38,13 +38,16 @@ class Schedule:
         link: Link,
         clock: Clock,
         sleep: Sleep = asyncio.sleep,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``leads``: whether this process looks for what was canceled by half; the store fences everything else."""
         self._work = work
         self._store = store
         self._audiences = audiences
         self._link = link
         self._clock = clock
         self._sleep = sleep
+        self._leads = leads
         self._swept_at: float | None = None
         self._half_canceled: set[int] = set()
         self._is_away = False
@@ -68,7 +71,8 @@ class Schedule:
         moment_ms = await self._work.next_moment_ms()
         is_sweep = self._swept_at is None or now - self._swept_at >= _SWEEP_EVERY_S
         if is_sweep:
-            await self._finish_half_canceled(now_ms)
+            if self._leads():
+                await self._finish_half_canceled(now_ms)
             self._swept_at = now
         if is_sweep or (moment_ms is not None and moment_ms <= now_ms):
             while await self._work.close(now_ms, _PAGE) == _PAGE:

@@ -1,14 +1,20 @@
-"""The webhooks of this system: made, changed, tested and deleted here, and served by their couriers."""
+"""The webhooks of this system: made, changed, tested and deleted here, and served by their couriers.
+
+Alone, a process serves what it keeps, from the moment it is kept. In a cluster any process makes and changes webhooks
+in the store, and the one that leads serves what it finds there: batches go out at least once, as they always do.
+"""
 
 import asyncio
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.clock import Clock
+from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id, new_secret, prefixed
 from longwire.operations_model import Webhook, WebhookLetter
 from longwire.ports.events import EVENT_KINDS, EventLog, WebhookStore
@@ -18,11 +24,14 @@ from longwire.webhooks.delivery import Courier, Patience, Sleep, body_of
 from longwire.webhooks.posting import Posted, Poster, PostSettings
 from longwire.webhooks.sources import Outbox, Source, Uplink, ping_text
 
+log = logging.getLogger(__name__)
+
 MAX_WEBHOOKS = 100
 KINDS = frozenset(EVENT_KINDS) | {f"{kind.partition('.')[0]}.*" for kind in EVENT_KINDS}
 """What a webhook may ask for: kinds and families of kinds."""
 _LOOKUP_WITHIN_S = 2.0
 _STOP_WITHIN_S = 1.0
+_LOOK_EVERY_S = 2.0
 
 
 class WebhookState(Struct, frozen=True):
@@ -65,7 +74,9 @@ class Endpoints:
         patience: Patience | None = None,
         sleep: Sleep = asyncio.sleep,
         randomness: random.Random | None = None,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
+        """``leads``: whether this process is the one of a cluster that serves; None: it is alone."""
         self._store = store
         self._events = events
         self._uplink = uplink
@@ -74,13 +85,42 @@ class Endpoints:
         self._patience = patience or Patience()
         self._sleep = sleep
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter
+        self._leads = leads
         self._served: dict[int, _Served] = {}
+        self._found: dict[int, Webhook] = {}
+        """In a cluster: what is served, as it was found."""
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Goes on where the process before stopped."""
+        """Goes on where the process before stopped; for a process that is alone."""
         for webhook in await self._store.all_webhooks():
             self._serve(webhook)
+
+    async def run(self) -> None:
+        """Serves while this process leads, until it is cancelled; for a process of a cluster."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                log.warning("webhooks are served as last known: %s", error)
+            await self._sleep(_LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Serves what there is in the store, where this process leads, else nothing. Raises StoreUnavailable."""
+        leads = self._leads is None or self._leads()
+        wanted = {webhook.webhook_no: webhook for webhook in await self._store.all_webhooks()} if leads else {}
+        async with self._changing:
+            for webhook_no, found in list(self._found.items()):
+                if webhook_no in wanted and _is_same(wanted[webhook_no], found):
+                    continue
+                await self._served[webhook_no].stop(_STOP_WITHIN_S)
+                del self._found[webhook_no]
+                if webhook_no not in wanted:
+                    del self._served[webhook_no]
+            for webhook_no, webhook in wanted.items():
+                if webhook_no not in self._found:
+                    self._found[webhook_no] = webhook
+                    self._serve(webhook)
 
     async def stop(self) -> None:
         """Lets POSTs that are under way end within a second; what is not taken then comes again."""
@@ -101,13 +141,15 @@ class Endpoints:
         """A webhook that is told events from now on. Raises Refused: invalid-parameter, state-conflict."""
         await self._check(url, kinds)
         async with self._changing:
-            if len(self._served) >= MAX_WEBHOOKS:
-                more = {"limit": MAX_WEBHOOKS, "actual": len(self._served)}
+            count = len(await self._store.all_webhooks())
+            if count >= MAX_WEBHOOKS:
+                more = {"limit": MAX_WEBHOOKS, "actual": count}
                 raise Refused(RefusalCode.STATE_CONFLICT, f"there are {MAX_WEBHOOKS} webhooks already", more=more)
             webhook = await self._store.add(
                 Webhook(0, url, secret or f"whsec_{new_secret()}", _sorted(kinds), True, self._clock.now_ms())
             )
-            self._serve(webhook)
+            if self._leads is None:
+                self._serve(webhook)
         return await self._state(webhook)
 
     async def change(
@@ -134,6 +176,10 @@ class Endpoints:
                 secret=known.secret if secret is None else secret,
                 is_enabled=known.is_enabled if is_enabled is None else is_enabled,
             )
+            if self._leads is not None:
+                if not await self._store.change(changed):
+                    raise _unknown(webhook_no)
+                return await self._state(changed)
             # Its couriers move cursors, which must not come back once the store has taken them away.
             await self._served[webhook_no].stop()
             is_kept = False
@@ -147,6 +193,9 @@ class Endpoints:
         """Ends the webhook; its letters stay to be read. Raises Refused: not-found."""
         async with self._changing:
             known = await self._known(webhook_no)
+            if self._leads is not None:
+                await self._store.delete(webhook_no)
+                return
             await self._served[webhook_no].stop()
             try:
                 await self._store.delete(webhook_no)
@@ -186,7 +235,7 @@ class Endpoints:
         Raises Refused: not-found; state-conflict where the webhook is deleted.
         """
         letter = await self.letter(letter_no)
-        if letter.webhook_no not in self._served:
+        if all(webhook.webhook_no != letter.webhook_no for webhook in await self._store.all_webhooks()):
             raise Refused(RefusalCode.STATE_CONFLICT, f"webhook whk_{letter.webhook_no} is deleted")
         return await self._store.replay(letter_no, self._clock.now_ms()) or letter
 
@@ -239,6 +288,12 @@ class Endpoints:
         tries = [courier.next_try_ms for courier in couriers if courier.next_try_ms is not None]
         errors = [courier.last_error for courier in couriers if courier.last_error]
         return WebhookState(webhook, waiting, min(tries, default=None), errors[0] if errors else "")
+
+
+def _is_same(one: Webhook, other: Webhook) -> bool:
+    """Whether both say the same; how far it is and how it does is no part of that."""
+    does = {"cursor": 0, "last_success_ms": None, "failing_since_ms": None}
+    return replace(one, **does) == replace(other, **does)
 
 
 def _sorted(kinds: Sequence[str]) -> tuple[str, ...]:
