@@ -1,4 +1,7 @@
-"""The link: what the api, push workers and other nodes ask of the node that holds a session."""
+"""The link: what the api, push workers and other nodes ask of the node that holds a session.
+
+``Link`` is for who asks, wherever the session is; ``LinkedNode`` is what a node does when another process asks it.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +11,7 @@ from pyroaring import BitMap
 
 from longwire.model import Envelope
 from longwire.operations_model import NodeReport, SessionView
-from longwire.push_model import Broadcasted, BroadcastOrder, SegmentReceipts
+from longwire.push_model import Broadcasted, BroadcastOrder, PushMessage, SegmentReceipts
 from longwire.reasons import CloseCode, Status
 
 
@@ -29,6 +32,24 @@ class Called(Struct, frozen=True):
     status: Status
     payload: bytes = b""
     detail: str = ""
+
+
+class Forward(Struct, array_like=True, gc=False):
+    """A message for sessions of one node."""
+
+    message: PushMessage
+    receivers: tuple[int, ...]
+    seq: int = 0
+    """Its place, where it is committed; 0: it goes at most once, and is not stored."""
+
+
+class Taken(Struct, array_like=True, gc=False):
+    """What a node did of a Forward. Who is in neither is there, and gets it later or does not read."""
+
+    gone: tuple[int, ...] = ()
+    """They have no session here, and none is about to stand."""
+    written: tuple[int, ...] = ()
+    """Who was written to; told only of what goes at most once."""
 
 
 class Link(Protocol):
@@ -67,7 +88,9 @@ class Link(Protocol):
         """Has the sessions of these devices look whether a push waits: after a pause has ended."""
         ...
 
-    async def call(self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int) -> Called:
+    async def call(
+        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
+    ) -> Called:
         """Asks a method of the device. A reply that comes after TIMEOUT goes to the command store."""
         ...
 
@@ -81,4 +104,96 @@ class Link(Protocol):
 
     def session_count(self) -> int:
         """Sessions, as last known; never waits."""
+        ...
+
+    async def drain(self, node_id: str, within_s: float) -> bool:
+        """Has a node send its devices elsewhere; False where no such node lives. Raises StoreUnavailable."""
+        ...
+
+    async def undrain(self, node_id: str) -> bool:
+        """Has a node take devices again; False where no such node lives. Raises StoreUnavailable."""
+        ...
+
+    async def move(self, node_id: str, count: int, within_s: float) -> int:
+        """Has a node send so many of its devices elsewhere; how many it told.
+
+        0 where no such node lives. Raises StoreUnavailable.
+        """
+        ...
+
+
+class LinkedNode(Protocol):
+    """What a node does when another process asks. The plain calls run in one turn of the loop and do not raise."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    def has(self, device_no: int) -> bool:
+        """Whether a session of the device stands here."""
+        ...
+
+    def number_of(self, device_id: str) -> int | None:
+        """The number of a device whose session is here."""
+        ...
+
+    def arrive(self, forwards: Sequence[Forward]) -> list[Taken]:
+        """Offers messages to the sessions here, in their order; what became of each."""
+        ...
+
+    def spread(self, message: PushMessage, receivers: BitMap) -> None:
+        """Writes a message at most once to those of the receivers who are here."""
+        ...
+
+    def end_older(self, sessions: Sequence[tuple[int, int]]) -> None:
+        """Ends the sessions of these (device_no, epoch) that are older than the epoch: they are taken over."""
+        ...
+
+    def nudge(self, devices: BitMap) -> BitMap:
+        """Has the devices' sessions read their inboxes; gives those who are not here."""
+        ...
+
+    def strike(self, device_no: int, code: CloseCode, reason: str) -> bool:
+        """Closes the device's session, also one that is about to stand; whether one stood."""
+        ...
+
+    async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
+        """As ``Link.broadcast``."""
+        ...
+
+    async def end_push(self, push_no: int) -> list[SegmentReceipts]:
+        """This node does not write the push any more; what it had gathered and not flushed."""
+        ...
+
+    async def catch_up(self, devices: BitMap) -> None:
+        """Has those of the sessions that are here look whether a push waits."""
+        ...
+
+    async def call(
+        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
+    ) -> Called:
+        """Asks a method of a device that is here; OFFLINE where it is not."""
+        ...
+
+    async def sessions(self, device_nos: Sequence[int]) -> list[SessionView | None]:
+        """The live session of each device, if it is here."""
+        ...
+
+    async def report(self, node_id: str) -> NodeReport | None:
+        """What this node says of itself; None for another's id."""
+        ...
+
+    def session_count(self) -> int:
+        """Sessions that are here."""
+        ...
+
+    def begin_drain(self, within_s: float) -> None:
+        """Begins to send the devices elsewhere, all within this time."""
+        ...
+
+    def end_drain(self) -> None:
+        """Takes devices again."""
+        ...
+
+    def move_away(self, count: int, within_s: float) -> int:
+        """Sends so many devices elsewhere; how many are told."""
         ...
