@@ -136,6 +136,25 @@ class WebhookLetter(Struct, frozen=True):
     replayed_at_ms: int | None = None
 
 
+class DrainState(Struct, frozen=True):
+    """How far the leaving of a node's devices has come."""
+
+    state: str
+    """``draining``, ``drained`` (nobody is left), or ``moving``: some are sent elsewhere, and the node goes on."""
+    began_at_ms: int
+    within_s: float
+    sessions: int
+    """At the beginning, that were to leave."""
+    left: int
+    """Of those that are to leave, here still."""
+    told: int
+    """Who was sent MOVE."""
+    closed: int
+    """Who was closed, for they had not gone by themselves."""
+    eta_s: float | None
+    """Until nobody is left, at the rate of the last seconds; None where that is unknown."""
+
+
 class NodeReport(Struct, frozen=True):
     """What a node says of itself."""
 
@@ -152,3 +171,13 @@ class NodeReport(Struct, frozen=True):
     longest_pause_ms: float
     queued_bytes: int
     ack_latency_ms: tuple[float | None, float | None, float | None] = (None, None, None)
+    drain: DrainState | None = None
+    """None where nobody is to leave."""
+    route_drift: int = 0
+    """Sessions and routes that differed when the node last compared its own with the route table's."""
+    repaired: int = 0
+    """Routes that were put right, since the start."""
+    behind: int = 0
+    """Devices whose messages could not be carried to their node; they are told to read the store."""
+    link_queued_bytes: int = 0
+    """What waits to go to other nodes."""

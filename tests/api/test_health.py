@@ -28,6 +28,19 @@ async def test_the_internal_port_has_the_health_pages_and_nothing_else(check_pro
         check_problem(await client.get("/v1/devices"), 404, "not-found")
 
 
+async def test_what_other_nodes_ask_goes_to_the_link_and_the_rest_to_the_pages() -> None:
+    async def link(scope, _receive, send) -> None:
+        await send({"type": "http.response.start", "status": 299, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    transport = httpx.ASGITransport(create_internal_api(lambda: None, link))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.post("/link/1/report")
+        assert (answer.status_code, answer.text) == (299, "/link/1/report")
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.get("/linked")).status_code == 404
+
+
 async def test_the_document_names_doors_scopes_and_problems(site) -> None:
     made = (await site.client().get("/openapi.json")).json()
     assert made["openapi"] == "3.1.0"

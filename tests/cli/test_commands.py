@@ -271,3 +271,39 @@ def test_a_wrong_setting_is_told_by_config_too(run, monkeypatch) -> None:
     outcome = run("config", "show")
     assert outcome.status == 2
     assert "port = 'many' (environment LONGWIRE_PORT)" in outcome.err
+
+
+# -- a cluster --------------------------------------------------------------------------------------------------------
+
+
+def test_one_role_without_shared_engines_is_refused_with_what_they_are(run) -> None:
+    outcome = run("serve", "--roles", "gateway")
+    assert outcome.status == 2
+    assert "roles = gateway needs shared engines" in outcome.err
+    assert "store_url, redis_url, kafka_servers, zookeeper_hosts and cluster_secret" in outcome.err
+
+
+def test_migrate_says_what_it_lacks_and_what_it_cannot_reach(run) -> None:
+    outcome = run("migrate")
+    assert (outcome.status, "store_url is not set" in outcome.err) == (2, True)
+    outcome = run("migrate", "--store-url", "mysql://db/lw")
+    assert (outcome.status, "the store cannot stand on mysql" in outcome.err) == (1, True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    outcome = run("migrate", "--check", "--store-url", f"postgresql+asyncpg://lw:hunter2@127.0.0.1:{port}/lw")
+    assert (outcome.status, "postgresql" in outcome.err, "hunter2" in outcome.err) == (1, True, False)
+
+
+def test_the_settings_are_shown_without_their_secrets(run, monkeypatch) -> None:
+    for name, value in {
+        "STORE_URL": "mysql+asyncmy://lw:hunter2@db/lw",
+        "REDIS_URL": "redis://:hunter2@cache",
+        "KAFKA_SERVERS": "log:9092",
+        "ZOOKEEPER_HOSTS": "zoo:2181",
+        "CLUSTER_SECRET": "hunter2-" * 4,
+    }.items():
+        monkeypatch.setenv(f"LONGWIRE_{name}", value)
+    outcome = run("config", "show")
+    assert outcome.status == 0
+    assert "mysql+asyncmy://lw:…@db/lw" in outcome.out
+    assert "hunter2" not in outcome.out

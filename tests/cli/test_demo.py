@@ -65,6 +65,28 @@ def test_a_small_demo_adds_up_and_leaves_nothing(launch, temporary: str) -> None
     assert list(Path(temporary).iterdir()) == []
 
 
+def test_against_a_longwire_that_runs_already_it_counts_only_its_own(launch, tmp_path: Path) -> None:
+    system = launch("dev", "longwire.cli.demo.application:app", "--data", "data", "--port", "0", "--http-port", "0")
+    keys = system.ready()
+    settings = {f"LONGWIRE_{name.upper()}": keys[name] for name in ("api_key", "app_key", "app_secret")}
+    for _ in range(2):
+        program = launch("demo", "--against", keys["http_url"], "--devices", "30", **settings)
+        program.output = system.output
+        assert program.process.wait(90) == 0, program.output.read_text()
+    said = program.output.read_text()
+    assert said.count("Everything adds up") == 2
+    assert f"30 devices on {keys['http_url']}" in said
+    assert "of the node for each" not in said
+    assert system.process.poll() is None
+
+
+def test_against_needs_three_keys_and_an_answer(run) -> None:
+    refused = run("demo", "--against", "http://127.0.0.1:1", "--api-key", "k")
+    assert (refused.status, "--app-secret" in refused.err) == (2, True)
+    away = run("demo", "--against", "http://127.0.0.1:1", "--api-key", "k", "--app-key", "a", "--app-secret", "s")
+    assert (away.status, "http://127.0.0.1:1" in away.err) == (1, True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(launch, temporary: str, number: int) -> None:
     program = launch("demo", "--devices", "200", TMPDIR=temporary)

@@ -134,6 +134,39 @@ async def test_a_move_without_an_address_asks_the_api(
     assert api.calls == ["register", "node?avoid=n1"]
 
 
+async def test_a_device_that_has_nowhere_to_move_stays_and_asks_again(
+    api: FakeApi, node: FakeNode, second_node: FakeNode, register: MakeDevice, clock: ManualTimers
+) -> None:
+    second_node.on_connect = node.on_connect
+    async with register() as device:
+        node.link.move(1_000, "")
+        await clock.advance(2)
+        api.mode = "down"
+        await clock.advance(4)
+        assert (len(node.connects), device.state) == (1, State.CONNECTED)
+        await device.send("", b"still here")
+        api.mode = ""
+        api.add_node("n2", second_node.port)
+        for _ in range(20):
+            await clock.advance(1)
+        await until(lambda: device.node_id == "n2")
+    assert len(node.connects) == 1
+
+
+async def test_behind_a_balancer_the_node_that_answered_is_the_one_to_leave(
+    api: FakeApi, node: FakeNode, second_node: FakeNode, register: MakeDevice, clock: ManualTimers
+) -> None:
+    node.node_id = "n7"
+    api.add_node("n2", second_node.port)
+    second_node.on_connect = node.on_connect
+    async with register() as device:
+        assert device.node_id == "n7"
+        node.link.move(1_000, "")
+        await clock.advance(1)
+        await until(lambda: len(api.calls) == 2)
+    assert api.calls == ["register", "node?avoid=n7"]
+
+
 @pytest.mark.parametrize("mode", ["down", "failing"])
 async def test_the_last_node_is_used_while_the_api_is_away(
     api: FakeApi, node: FakeNode, register: MakeDevice, clock: ManualTimers, mode: str

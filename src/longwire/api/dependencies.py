@@ -9,6 +9,7 @@ from longwire.api.bodies import BodyStream
 from longwire.api.services import Services
 from longwire.api.shapes import NAME_PATTERN
 from longwire.model import Credential
+from longwire.wire.traces import trace_of
 
 
 async def services_of(request: Request) -> Services:
@@ -27,6 +28,12 @@ async def principal_of(request: Request) -> Principal:
     """The caller who came through the operators' door."""
     principal: Principal = request.state.principal
     return principal
+
+
+def trace_of_call(request: Request) -> bytes:
+    """The trace context of the caller's ``traceparent``; b"" without one, with a malformed one, or with several."""
+    given = request.headers.getlist("traceparent")
+    return trace_of(given[0]) if len(given) == 1 else b""
 
 
 async def large_body_of(request: Request) -> BodyStream:

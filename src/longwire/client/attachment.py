@@ -261,7 +261,13 @@ class Attachment:
             await pause(self._timers, backoff.next_delay_s())
 
     async def _elsewhere(self, session: Session, address: str) -> Node:
-        return parse_address(address) if address else await self._account.locate(session.node_id)
+        if address:
+            return parse_address(address)
+        node = await self._account.locate(session.node_id)
+        if node.node_id and node.node_id == session.node_id:
+            # There is no other, or the api is away: a session here again would be sent off again.
+            raise Unavailable("there is no node to move to")
+        return node
 
     # What sessions report (session.Host).
 

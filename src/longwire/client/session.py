@@ -85,6 +85,7 @@ class Session:
     def __init__(self, host: Host, connect: Connect, node_id: str, timers: Timers, rng: random.Random) -> None:
         loop = asyncio.get_running_loop()
         self.node_id = node_id
+        """As the api named it, and from CONNECTED on as the node itself does: behind a balancer it may be another."""
         self.max_body_bytes = 0
         self.connected_at: float = 0
         """By the monotonic clock; 0 before CONNECTED."""
@@ -240,6 +241,7 @@ class Session:
             return
         self._confirm(correlation)
         self.connected_at = self._timers.monotonic()
+        self.node_id = terms.node_id or self.node_id
         self.max_body_bytes = terms.max_body_bytes
         self._interval_s = float(max(terms.heartbeat_s, 1))
         self._plan_beat()

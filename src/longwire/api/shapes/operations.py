@@ -1,17 +1,18 @@
 """Operations as JSON: nodes, sums over them, the audit, and what devices sent."""
 
 import base64
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from msgspec.structs import asdict
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from longwire.api.nodes import NodeView
-from longwire.api.shapes import Time, rfc3339
+from longwire.api.nodes import NodeMoves, NodeView
+from longwire.api.shapes import Time, _Request, _whole, rfc3339
 from longwire.api.shapes.pushes import LatencyAnswer, latency_answer
 from longwire.ids import prefixed
 from longwire.model import UplinkRecord
-from longwire.operations_model import AuditEntry
+from longwire.operations_model import AuditEntry, DrainState
 
 _UNKNOWN = (None, None, None)
 
@@ -28,10 +29,39 @@ class NodeStats(BaseModel):
     queued_bytes: int | None = Field(description="Accepted and not committed yet")
 
 
+class DrainAnswer(BaseModel):
+    """How far the leaving of a node's devices has come."""
+
+    began_at: Time
+    within_s: float
+    sessions: int = Field(description="At the beginning, that were to leave")
+    left: int = Field(description="Of those that are to leave, here still")
+    told: int = Field(description="Who was sent MOVE")
+    closed: int = Field(description="Who was closed, for they had not gone by themselves")
+    eta_s: float | None = Field(description="Until nobody is left, at the rate of the last seconds")
+
+    @classmethod
+    def of(cls, drain: DrainState) -> "DrainAnswer":
+        return cls(
+            began_at=rfc3339(drain.began_at_ms),
+            within_s=drain.within_s,
+            sessions=drain.sessions,
+            left=drain.left,
+            told=drain.told,
+            closed=drain.closed,
+            eta_s=drain.eta_s,
+        )
+
+
 class NodeAnswer(NodeStats):
     """A node that lives."""
 
     node_id: str
+    state: str = Field(
+        description="``live``; ``moving``: some of its devices are sent elsewhere; ``draining``: all are; ``drained``;"
+        " ``stopping``: all are, and the process ends then; ``silent``: it is listed and does not answer",
+        examples=["live"],
+    )
     host: str
     port: int
     tls_port: int | None
@@ -42,27 +72,38 @@ class NodeAnswer(NodeStats):
     memory_bytes: int | None
     loop_late_ms: float | None
     longest_pause_ms: float | None = Field(description="Of the garbage collector")
-    routed: int = Field(description="Devices that the route table says are here")
+    routed: int | None = Field(description="Devices that the route table says are here; null where it does not answer")
     drift: int | None = Field(description="connections less routed; other than 0 for moments only")
+    repaired: int | None = Field(description="Routes that the node put right in the table, since its start")
+    behind: int | None = Field(description="Devices whose messages could not be carried to their node yet")
+    link_queued_bytes: int | None = Field(description="What waits to go to other nodes")
+    drain: DrainAnswer | None = Field(description="null where nobody is to leave")
 
     @classmethod
-    def of(cls, view: NodeView, routed: int) -> "NodeAnswer":
+    def of(cls, view: NodeView, routed: int | None) -> "NodeAnswer":
         info, said = view.info, _said(view)
+        drain = None if view.report is None else view.report.drain
+        state = "silent" if view.report is None else "live" if drain is None else drain.state
         return cls(
             **node_stats(view).model_dump(),
             node_id=info.node_id,
+            state="draining" if state == "live" and info.is_draining else state,
             host=info.host,
             port=info.port,
             tls_port=info.tls_port,
             ws_url=info.ws_url,
-            is_draining=info.is_draining,
+            is_draining=info.is_draining or (drain is not None and drain.state != "moving"),
             max_connections=said.get("max_connections"),
             cpu_share=said.get("cpu_share"),
             memory_bytes=said.get("memory_bytes"),
             loop_late_ms=said.get("loop_late_ms"),
             longest_pause_ms=said.get("longest_pause_ms"),
             routed=routed,
-            drift=said["connections"] - routed if said else None,
+            drift=said["connections"] - routed if said and routed is not None else None,
+            repaired=said.get("repaired"),
+            behind=said.get("behind"),
+            link_queued_bytes=said.get("link_queued_bytes"),
+            drain=None if drain is None else DrainAnswer.of(drain),
         )
 
 
@@ -71,6 +112,31 @@ class NodePage(BaseModel):
 
     items: list[NodeAnswer]
     next_cursor: str | None
+
+
+class WithinBody(_Request):
+    """How long devices are given to go elsewhere."""
+
+    within_s: Annotated[int, Field(ge=1, le=3_600), BeforeValidator(_whole)] = 60
+
+
+class MovesAnswer(BaseModel):
+    """What a rebalance does at a node."""
+
+    node_id: str
+    connections: int
+    target: int = Field(description="Its share, by weight, of all connections")
+    moving: int | None = Field(description="How many of its devices it tells to move; null where it does not answer")
+
+
+class RebalanceAnswer(BaseModel):
+    """What a rebalance does, node by node."""
+
+    moves: list[MovesAnswer]
+
+    @classmethod
+    def of(cls, moves: Sequence[NodeMoves]) -> "RebalanceAnswer":
+        return cls(moves=[MovesAnswer(**one._asdict()) for one in moves])
 
 
 class NodeShare(NodeStats):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longwire.cli.options import ApiKey
 from longwire.cli.text import Failure
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from longwire.cli.demo.node import Node
+    from longwire.cli.demo.node import Target
 
 _INTERRUPTED = 130
 
@@ -22,6 +23,16 @@ def demo(
         bool, typer.Option("--stay", help="Leave the node and the devices running until Ctrl-C, to look around.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Chance: who writes to whom, whose line is cut.")] = 1,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The HTTP API of a Longwire that runs and serves longwire.cli.demo.application:app; with three keys.",
+        ),
+    ] = None,
+    api_key: ApiKey = None,
+    app_key: Annotated[str | None, typer.Option(envvar="LONGWIRE_APP_KEY", help="With --against.")] = None,
+    app_secret: Annotated[str | None, typer.Option(envvar="LONGWIRE_APP_SECRET", help="With --against.")] = None,
 ) -> None:
     """See it work: a node, two thousand devices, and a count of every message.
 
@@ -35,21 +46,30 @@ def demo(
     import uvloop
     from rich.console import Console
 
+    from longwire.cli.demo.node import Elsewhere, Node
+
+    target: Target
+    if against is None:
+        target = Node()
+    elif api_key and app_key and app_secret:
+        target = Elsewhere(against, api_key, app_key, app_secret)
+    else:
+        raise Failure("--against needs --api-key, --app-key and --app-secret", status=2)
     # What the SDK logs while lines are cut is expected; what matters is counted.
     logging.getLogger("longwire.client").addHandler(logging.NullHandler())
     logging.getLogger("longwire.client").propagate = False
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    status = uvloop.run(_run(devices, stay, seed, Console(), Console(stderr=True)))
+    status = uvloop.run(_run(target, devices, stay, seed, Console(), Console(stderr=True)))
     raise typer.Exit(status)
 
 
-async def _run(devices: int, stay: bool, seed: int, out: "Console", err: "Console") -> int:
+async def _run(target: "Target", devices: int, stay: bool, seed: int, out: "Console", err: "Console") -> int:
     import asyncio
     import signal
 
     loop = asyncio.get_running_loop()
-    work = loop.create_task(_demonstrate(devices, stay, seed, out, err))
+    work = loop.create_task(_demonstrate(target, devices, stay, seed, out, err))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
     try:
@@ -59,7 +79,7 @@ async def _run(devices: int, stay: bool, seed: int, out: "Console", err: "Consol
         return _INTERRUPTED
 
 
-async def _demonstrate(devices: int, stay: bool, seed: int, out: "Console", err: "Console") -> int:
+async def _demonstrate(target: "Target", devices: int, stay: bool, seed: int, out: "Console", err: "Console") -> int:
     import time
 
     from longwire.cli.demo.node import Node
@@ -67,19 +87,22 @@ async def _demonstrate(devices: int, stay: bool, seed: int, out: "Console", err:
     from longwire.cli.demo.report import Row, Screen
 
     began = time.perf_counter()
-    node, demo = Node(), None
+    demo = None
+    is_ours = isinstance(target, Node)
     try:
         with Screen(err) as screen:
-            with screen.bar("starting a node in a process of its own", 1) as bar:
-                await node.start()
+            with screen.bar(
+                "starting a node in a process of its own" if is_ours else "asking whether it is ready", 1
+            ) as bar:
+                await target.start()
                 bar.advance()
-            demo = Demo(node, devices, screen, seed)
+            demo = Demo(target, devices, screen, seed)
             report = demo.report
-            await _unless_it_dies(node, demo.run())
-            if not stay:
+            await _unless_it_dies(target, demo.run())
+            if isinstance(target, Node) and not stay:
                 with screen.bar("stopping the node", 1) as bar:
                     await demo.fleet.leave()
-                    status = await node.stop()
+                    status = await target.stop()
                     bar.advance()
                 report.stop = f", of which {bar.took_s:.1f} s to stop the node, whose exit status was {status}"
                 if status:
@@ -87,15 +110,15 @@ async def _demonstrate(devices: int, stay: bool, seed: int, out: "Console", err:
         report.took_s = time.perf_counter() - began
         report.show(out)
         if stay:
-            await _stay(node, devices, out)
+            await _stay(target, devices, out)
         return 1 if report.faults else 0
     finally:
         if demo is not None:
             await demo.fleet.leave()
-        await node.close()
+        await target.close()
 
 
-async def _unless_it_dies(node: "Node", work: "Coroutine[object, object, None]") -> None:
+async def _unless_it_dies(node: "Target", work: "Coroutine[object, object, None]") -> None:
     """Does the work while the node lives. Raises Failure where either cannot go on."""
     import asyncio
 
@@ -114,7 +137,7 @@ async def _unless_it_dies(node: "Node", work: "Coroutine[object, object, None]")
         await asyncio.gather(working, dying, return_exceptions=True)
 
 
-async def _stay(node: "Node", devices: int, out: "Console") -> None:
+async def _stay(node: "Target", devices: int, out: "Console") -> None:
     """Tells how to reach the node, and waits for Ctrl-C."""
     import asyncio
     import shlex
@@ -122,16 +145,22 @@ async def _stay(node: "Node", devices: int, out: "Console") -> None:
 
     from rich.markup import escape
 
-    data = shlex.quote(str(node.data))
-    out.print(f"[bold]It stays, with {devices:,} devices connected.[/] [dim]Another terminal can say:[/]")
-    for line in (
-        f"longwire devices list --data {data}",
-        f"longwire device listen alice --data {data}",
-        f"longwire device send --as bob device:alice 'hello' --data {data}",
-        f"longwire device request --as bob demo.sum '[1, 2, 3]' --data {data}",
-    ):
-        out.print(f"  [cyan]{escape(line)}[/]", highlight=False, soft_wrap=True)
-    out.print(f"[dim]devices {node.credentials['device_address']} · HTTP {node.http_url} · Ctrl-C ends it[/]\n")
+    from longwire.cli.demo.node import Node
+
+    out.print(f"[bold]It stays, with {devices:,} devices connected.[/]")
+    where = f"HTTP {node.http_url}"
+    if isinstance(node, Node):
+        data = shlex.quote(str(node.data))
+        where = f"devices {node.credentials['device_address']} · {where}"
+        out.print("[dim]Another terminal can say:[/]")
+        for line in (
+            f"longwire devices list --data {data}",
+            f"longwire device listen alice --data {data}",
+            f"longwire device send --as bob device:alice 'hello' --data {data}",
+            f"longwire device request --as bob demo.sum '[1, 2, 3]' --data {data}",
+        ):
+            out.print(f"  [cyan]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    out.print(f"[dim]{where} · Ctrl-C ends it[/]\n")
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)

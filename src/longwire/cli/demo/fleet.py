@@ -36,6 +36,8 @@ class Member:
         self.transport = transport
         self.token = ""
         self.address = ""
+        self.port = 0
+        """Of the node that its registration named."""
         self.came_at = 0.0
         """When it last began to connect."""
         self.losses: list[float] = []
@@ -79,17 +81,19 @@ class Member:
 
 
 class Fleet:
-    """All of them. ``receive`` is told each message that any of them takes."""
+    """All of them. ``receive`` is told each message that any of them takes; ``run`` is part of their names."""
 
-    def __init__(self, count: int, app: Credentials, receive: Receive) -> None:
+    def __init__(self, count: int, app: Credentials, receive: Receive, run: str = "") -> None:
         half = (count + 1) // 2
-        self.members = [Member(f"demo-{n:05d}", "tcp" if n <= half else "websocket") for n in range(1, count + 1)]
+        name = f"demo-{run}-" if run else "demo-"
+        self.members = [Member(f"{name}{n:05d}", "tcp" if n <= half else "websocket") for n in range(1, count + 1)]
         self._app = app
+        self._run = run
         self._receive = receive
         # One connection a client: looking for a free one among many costs httpx more than the call does.
         self._clients = [
             httpx.AsyncClient(
-                verify=False,  # noqa: S501 - plain HTTP on loopback
+                verify=app["http_url"].startswith("https:"),
                 limits=httpx.Limits(max_connections=1),
                 timeout=30.0,
             )
@@ -122,11 +126,18 @@ class Fleet:
         told = answer.json()
         node = told["node"]
         member.token = told["token"]
+        member.port = node["port"]
         member.address = node["ws_url"] if member.transport == "websocket" else f"{node['host']}:{node['port']}"
 
     async def connect(self, member: Member) -> None:
-        """Connects a device with the SDK to the node that its registration named."""
-        await member.come({"token": member.token, "address": member.address}, self._receive)
+        """Connects a device with the SDK to the node that its registration named.
+
+        Beside others, where nodes come and go, it asks the API for a node, so that it can be moved.
+        """
+        if self._run:
+            await self.bring_back(member)
+        else:
+            await member.come({"token": member.token, "address": member.address}, self._receive)
 
     async def bring_back(self, member: Member) -> None:
         """Connects a device with the SDK, which asks the API for a node."""
@@ -151,21 +162,20 @@ class Fleet:
 
         Returns how many. What is under way on them is lost.
         """
-        port = int(self._app["device_address"].rpartition(":")[2])
-        sockets = _sockets_to(port)
+        sockets = _sockets_to({member.port for member in self.members})
         for descriptor in chance.sample(sockets, min(count, len(sockets))):
             with socket.socket(fileno=os.dup(descriptor)) as line:
                 line.shutdown(socket.SHUT_RDWR)
         return min(count, len(sockets))
 
 
-def _sockets_to(port: int) -> list[int]:
-    """This process's descriptors of connections to a port."""
+def _sockets_to(ports: set[int]) -> list[int]:
+    """This process's descriptors of connections to these ports."""
     found = []
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
         descriptor = int(name)
         with contextlib.suppress(OSError, IndexError), socket.socket(fileno=os.dup(descriptor)) as line:
-            if line.getpeername()[1] == port:
+            if line.getpeername()[1] in ports:
                 found.append(descriptor)
     return found
 

@@ -1,18 +1,22 @@
-"""The demo's node: ``longwire dev`` as anybody would start it, in a process and a folder of its own."""
+"""What the demo runs against: a node of its own, or a Longwire that somebody else has started."""
 
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 import httpx
+import msgspec
 
 from longwire.cli import credentials
 from longwire.cli.credentials import Credentials
 from longwire.cli.text import Failure
+from longwire.client import ClientError, Device
 
 _READY_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.05
@@ -20,8 +24,103 @@ _STOPS_WITHIN_S = 15.0
 _TAIL_CHARACTERS = 2_000
 
 
+class Target(Protocol):
+    """A running Longwire with the demo's application."""
+
+    credentials: Credentials
+    """``http_url, app_key, app_secret, api_key``."""
+    name: str
+    run: str
+    """Part of the names of devices and tags; "" where there are no others beside the demo's."""
+
+    @property
+    def http_url(self) -> str: ...
+
+    async def start(self) -> None:
+        """Sees to it that it is ready. Raises Failure."""
+        ...
+
+    async def died(self) -> None:
+        """Raises Failure when it ends although nobody asked it to; else never returns."""
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """What it holds of the machine's memory; None where that cannot be seen."""
+        ...
+
+    async def handled(self, device: Device, kind: str, sent: set[bytes]) -> int:
+        """How many of these messages the application was given, as the other side counts; -1 where it does not say."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what the demo has started, and takes away what it kept."""
+        ...
+
+
+class Elsewhere:
+    """One that runs already, and which other devices may use beside the demo's."""
+
+    name = "elsewhere"
+
+    def __init__(self, http_url: str, api_key: str, app_key: str, app_secret: str) -> None:
+        self.credentials: Credentials = {
+            "http_url": http_url.rstrip("/"),
+            "api_key": api_key,
+            "app_key": app_key,
+            "app_secret": app_secret,
+        }
+        self.run = secrets.token_hex(3)
+        self.name = self.http_url
+
+    @property
+    def http_url(self) -> str:
+        return self.credentials["http_url"]
+
+    async def start(self) -> None:
+        try:
+            async with self._client() as client:
+                answer = await client.get("/readyz")
+        except httpx.HTTPError as error:
+            raise Failure(f"{self.http_url}: {error or type(error).__name__}") from None
+        if answer.is_error:
+            raise Failure(f"{self.http_url} is not ready: {answer.text[:200]}")
+
+    async def died(self) -> None:
+        await asyncio.Event().wait()
+
+    def memory_bytes(self) -> None:
+        return None
+
+    async def handled(self, device: Device, kind: str, sent: set[bytes]) -> int:
+        """What the sink has stored. Processes of the application count each for itself."""
+        found: set[bytes] = set()
+        cursor: str | None = None
+        async with self._client() as client:
+            while True:
+                params = {"kind": kind, "limit": "500"} | ({"cursor": cursor} if cursor else {})
+                answer = await client.get("/v1/uplink", params=params)
+                if answer.is_error:
+                    return -1
+                page = answer.json()
+                found |= {bytes.fromhex(item["message_id"].removeprefix("msg_")) for item in page["items"]}
+                cursor = page["next_cursor"]
+                if cursor is None or sent <= found:
+                    return len(sent & found)
+
+    async def close(self) -> None: ...
+
+    def _client(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.credentials['api_key']}"}
+        return httpx.AsyncClient(
+            base_url=self.http_url, headers=headers, timeout=30.0, verify=self.http_url.startswith("https:")
+        )
+
+
 class Node:
-    """The process and its folder. ``close`` leaves nothing of either."""
+    """``longwire dev`` as anybody would start it: a process and its folder. ``close`` leaves nothing of either."""
+
+    name = "one node"
+    run = ""
 
     def __init__(self) -> None:
         self.credentials: Credentials = {}
@@ -77,6 +176,14 @@ class Node:
             if line.startswith("Rss:"):
                 return int(line.split()[1]) * 1024
         raise Failure(f"/proc/{self.pid}/smaps_rollup does not say how much memory the node holds")
+
+    async def handled(self, device: Device, kind: str, sent: set[bytes]) -> int:
+        """What the application itself counts."""
+        try:
+            reply = await device.request("demo.account", b"")
+            return msgspec.json.decode(reply.payload, type=dict[str, int])["readings"]
+        except ClientError:
+            return -1
 
     async def _spawn(self) -> None:
         # The environment and the working folder of whoever runs the demo may hold settings of a node of theirs.

@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import msgspec
-
 from longwire.cli.demo.application import Answer, fahrenheit
 from longwire.cli.demo.fleet import HTTP_WIDTH, Fleet, Member, spread, strangers
-from longwire.cli.demo.node import Node
+from longwire.cli.demo.node import Target
 from longwire.cli.demo.pushes import Pushes
 from longwire.cli.demo.report import Bar, Report, Row, Screen
 from longwire.cli.demo.traffic import WITHIN_S, Arrivals, Traffic, watch
@@ -33,15 +31,15 @@ READING = "demo.reading"
 class Demo:
     """The steps, in the order of ``run``."""
 
-    def __init__(self, node: Node, count: int, screen: Screen, seed: int) -> None:
-        self.report = Report(count)
+    def __init__(self, node: Target, count: int, screen: Screen, seed: int) -> None:
+        self.report = Report(count, node.name)
         self._node = node
         self._screen = screen
         self._chance = random.Random(seed)  # noqa: S311 - who writes to whom
         self._kinds: dict[str, Arrivals[Any]] = {}
         self._readings_sent = Traffic(READING, 0)
         self._wrong_answers = 0
-        self.fleet = Fleet(count, node.credentials, self._received)
+        self.fleet = Fleet(count, node.credentials, self._received, node.run)
 
     async def run(self) -> None:
         """All of it. Raises Failure where it cannot even begin; what does not add up is in the report."""
@@ -56,8 +54,10 @@ class Demo:
         self._rule()
         await self._readings()
         await self._requests()
-        await Pushes(self.fleet, self._node.credentials, self._screen, self.report, self._chance, self._kinds).run()
-        self.report.node_bytes = (at_start, connected, self._node.memory_bytes())
+        await Pushes(self.fleet, self._node, self._screen, self.report, self._chance, self._kinds).run()
+        at_end = self._node.memory_bytes()
+        if at_start is not None and connected is not None and at_end is not None:
+            self.report.node_bytes = (at_start, connected, at_end)
 
     # Steps
 
@@ -168,7 +168,7 @@ class Demo:
         faults = [traffic.fault]
         if self._wrong_answers:
             faults.append(f"{self._wrong_answers} wrong answers")
-        handled = await self._ask_account(members[0])
+        handled = await self._node.handled(members[0].device, READING, set(traffic.sent))
         if handled != len(traffic.sent):
             faults.append(f"the application counts {handled} readings of {len(traffic.sent)}")
         self._add_traffic("device → app → device", traffic, "; ".join(filter(None, faults)))
@@ -206,13 +206,6 @@ class Demo:
     def _traffic(self, kind: str, expected: int) -> Traffic:
         traffic = self._kinds[kind] = Traffic(kind, expected)
         return traffic
-
-    async def _ask_account(self, member: Member) -> int:
-        try:
-            reply = await member.device.request("demo.account", b"")
-            return msgspec.json.decode(reply.payload, type=dict[str, int])["readings"]
-        except ClientError:
-            return -1
 
     def _rule(self) -> None:
         self.report.rows.append(Row(""))

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from longwire.cli.credentials import Credentials
 from longwire.cli.demo.fleet import Fleet, Member, spread
+from longwire.cli.demo.node import Target
 from longwire.cli.demo.report import Funnel, Report, Screen
 from longwire.cli.demo.traffic import WITHIN_S, Arrivals, PushArrivals, watch
 from longwire.cli.funnel import STATES, difference
@@ -25,6 +25,8 @@ _BATCH = 1_000
 _SHARES = {"north": 0.5, "south": 0.3, "vip": 0.4, "muted": 0.2}
 """The tags, and how many of the fleet get each."""
 _EXPRESSION = {"any": ["north", "south"], "all": ["vip"], "none": ["muted"]}
+_MEMBER = "demo"
+"""The tag of the whole fleet, where there are others beside it."""
 _PACED_FOR_S = 3.0
 _STILL_S = 2.0
 """For so long after a cancel nothing more may come."""
@@ -36,7 +38,7 @@ class Pushes:
     def __init__(
         self,
         fleet: Fleet,
-        credentials: Credentials,
+        node: Target,
         screen: Screen,
         report: Report,
         chance: random.Random,
@@ -48,10 +50,12 @@ class Pushes:
         self._chance = chance
         self._kinds = kinds
         self._everyone = [member.device_id for member in fleet.members]
+        self._run = node.run
+        self._to_everyone: Push = {"tags": {"any": [self._tag_of(_MEMBER)]}} if node.run else {"all": True}
         self._http = httpx.AsyncClient(
-            base_url=credentials["http_url"],
-            headers={"Authorization": f"Bearer {credentials['api_key']}"},
-            verify=False,  # noqa: S501 - plain HTTP on loopback
+            base_url=node.http_url,
+            headers={"Authorization": f"Bearer {node.credentials['api_key']}"},
+            verify=node.http_url.startswith("https:"),
             timeout=30.0,
         )
 
@@ -71,12 +75,14 @@ class Pushes:
             tag: set(self._chance.sample(self._everyone, round(len(self._everyone) * share)))
             for tag, share in _SHARES.items()
         }
+        if self._run:
+            tags[_MEMBER] = set(self._everyone)
         with self._screen.bar("tagging devices", sum(map(len, tags.values()))) as bar:
             for tag, devices in tags.items():
                 names = sorted(devices)
                 for at in range(0, len(names), _BATCH):
                     part = names[at : at + _BATCH]
-                    await self._call("POST", f"/v1/tags/{tag}/devices", {"add": part})
+                    await self._call("POST", f"/v1/tags/{self._tag_of(tag)}/devices", {"add": part})
                     bar.advance(len(part))
         return tags
 
@@ -85,14 +91,15 @@ class Pushes:
         meant = meant.intersection(*(tags[tag] for tag in _EXPRESSION["all"]))
         meant = meant.difference(*(tags[tag] for tag in _EXPRESSION["none"]))
         arrivals = self._expect("tags", meant)
-        push = await self._push(arrivals, {"tags": _EXPRESSION})
+        expression = {word: [self._tag_of(tag) for tag in tags] for word, tags in _EXPRESSION.items()}
+        push = await self._push(arrivals, {"tags": expression})
         await watch(self._screen, arrivals, "a push to (north or south) and vip, not muted")
         push = await self._once(push, lambda now: now["status"] == "completed")
         self._add("to tags", push, arrivals)
 
     async def _to_all(self) -> None:
         arrivals = self._expect("all", self._everyone)
-        push = await self._push(arrivals, {"all": True})
+        push = await self._push(arrivals, self._to_everyone)
         await watch(self._screen, arrivals, "a push to everyone")
         push = await self._once(push, lambda now: now["status"] == "completed")
         self._add("to all", push, arrivals)
@@ -105,7 +112,7 @@ class Pushes:
         gone, here = members[:cut_at], members[cut_at:]
         await spread(gone, Member.leave)
         arrivals = self._expect("away", self._everyone, len(here))
-        push = await self._push(arrivals, {"all": True})
+        push = await self._push(arrivals, self._to_everyone)
         await watch(self._screen, arrivals, "a push to everyone while some are away")
         push = await self._once(push, lambda now: now["stats"]["acked"] >= len(here))
         self._add("some away", push, arrivals, pending=len(gone))
@@ -123,7 +130,7 @@ class Pushes:
         half = len(self._everyone) // 2
         arrivals = self._expect("cancelled", self._everyone, half)
         rate = max(1, round(len(self._everyone) / _PACED_FOR_S))
-        push = await self._push(arrivals, {"all": True}, {"rate_per_s": rate})
+        push = await self._push(arrivals, self._to_everyone, {"rate_per_s": rate})
         await watch(self._screen, arrivals, f"a push of {rate:,}/s, cancelled at half")
         await self._call("POST", f"/v1/pushes/{push['id']}/cancel")
         push = await self._once(push, lambda now: now["stats"]["pending"] == 0)
@@ -132,6 +139,9 @@ class Pushes:
         self._add("cancelled", push, arrivals, canceled=len(self._everyone) - len(arrivals.copies))
 
     # Calls and counts
+
+    def _tag_of(self, name: str) -> str:
+        return f"{name}-{self._run}" if self._run else name
 
     def _expect(self, name: str, audience: Iterable[str], expected: int | None = None) -> PushArrivals:
         kind = f"demo.push.{name}"

@@ -55,10 +55,11 @@ class Report:
     """Everything that was counted and measured."""
 
     devices: int
+    where: str = "one node"
     rows: list[Row] = field(default_factory=list)
     funnels: list[Funnel] = field(default_factory=list)
-    node_bytes: tuple[int, int, int] = (0, 0, 0)
-    """What the node held: when it was ready, with everyone connected, and at the end."""
+    node_bytes: tuple[int, int, int] | None = None
+    """What the node held: when it was ready, with everyone connected, and at the end; None where nobody saw it."""
     took_s: float = 0.0
     stop: str = ""
 
@@ -71,7 +72,7 @@ class Report:
         """The final screen."""
         table = Table(
             box=box.HORIZONTALS,
-            title=f"Longwire demo: {self.devices:,} devices on one node (times in ms)",
+            title=f"Longwire demo: {self.devices:,} devices on {self.where} (times in ms)",
             title_style="bold",
             border_style="dim",
             header_style="dim",
@@ -115,10 +116,11 @@ class Report:
         console.print()
 
     def _facts(self) -> Iterator[tuple[str, str]]:
-        start, connected, end = self.node_bytes
-        each = (connected - start) / self.devices / 1024
-        yield "memory", f"{each:.1f} KB of the node for each connected device (what it had free is used first)"
-        yield "", f"{_mb(start)} MB at its start, {_mb(connected)} with everyone connected, {_mb(end)} at the end"
+        if self.node_bytes is not None:
+            start, connected, end = self.node_bytes
+            each = (connected - start) / self.devices / 1024
+            yield "memory", f"{each:.1f} KB of the node for each connected device (what it had free is used first)"
+            yield "", f"{_mb(start)} MB at its start, {_mb(connected)} with everyone connected, {_mb(end)} at the end"
         yield "time", f"{self.took_s:.1f} s{self.stop}"
 
 

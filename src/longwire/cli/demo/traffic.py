@@ -13,7 +13,7 @@ from longwire.ids import new_message_id
 
 K = TypeVar("K")
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.1
 
 
