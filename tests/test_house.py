@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longwire.app.settings import Settings, names, value_of
+from longwire.app.settings import Settings, names, shown
 from longwire.reasons import CloseCode, Status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,10 +26,7 @@ def _rows(page: str) -> Iterator[tuple[str, str]]:
 def test_every_setting_is_documented_with_its_default() -> None:
     defaults = Settings()
     told = [(name, default) for name, default in _rows("docs/settings.md") if name in names() or "." in name]
-    expected = []
-    for name in names():
-        value = value_of(defaults, name)
-        expected.append((name, "none" if value is None else str(value)))
+    expected = [(name, shown(defaults, name)) for name in names()]
     assert [row for row in told if row[0] != "longwire.toml"] == expected
 
 

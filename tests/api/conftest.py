@@ -30,7 +30,6 @@ from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
 from longwire.adapters.sql.audit import SqlAudit
 from longwire.adapters.sql.commands import SqlCommands
-from longwire.adapters.sql.database import SqliteDatabase
 from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.idempotency import SqlIdempotency
 from longwire.adapters.sql.imports import SqlImports
@@ -38,10 +37,12 @@ from longwire.adapters.sql.messages import SqlMessageStore
 from longwire.adapters.sql.presence import SqlPresence
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.adapters.sql.webhooks import SqlWebhooks
 from longwire.api import ApiSettings, Services, Unready, create_api
 from longwire.api.nodes import Nodes
+from longwire.errors import StoreUnavailable
 from longwire.histogram import Histogram
 from longwire.limits import Limits
 from longwire.model import Envelope, NodeInfo
@@ -64,10 +65,16 @@ class RecordingLink:
         self.messages = messages
         self.is_acking = False
         self.report_of: dict[str, NodeReport] = {}
+        self.silent: set[str] = set()
+        """Nodes that do not answer when they are told something."""
+        self.told: list[tuple[object, ...]] = []
+        """What nodes were told of draining and moving."""
         self.online: set[int] = set()
         self.closed: list[tuple[int, CloseCode]] = []
         self.sessions_of: dict[int, SessionView] = {}
         self.called: list[tuple[int, str, bytes, int]] = []
+        self.traces: list[bytes] = []
+        """The trace contexts of what they were asked."""
         self.reply: Called | None = None
         """What devices answer; None: what they were asked."""
 
@@ -107,8 +114,11 @@ class RecordingLink:
 
     async def catch_up(self, devices: BitMap) -> None: ...
 
-    async def call(self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int) -> Called:
+    async def call(
+        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
+    ) -> Called:
         self.called.append((device_no, method, payload, timeout_ms))
+        self.traces.append(trace)
         if self.reply is not None:
             return self.reply
         return Called(Status.OK, payload) if device_no in self.online else Called(Status.OFFLINE)
@@ -118,6 +128,21 @@ class RecordingLink:
 
     def session_count(self) -> int:
         return len(self.online)
+
+    async def drain(self, node_id: str, within_s: float) -> bool:
+        return self._tell(node_id, "drain", within_s)
+
+    async def undrain(self, node_id: str) -> bool:
+        return self._tell(node_id, "undrain")
+
+    async def move(self, node_id: str, count: int, within_s: float) -> int:
+        return count if self._tell(node_id, "move", count, within_s) else 0
+
+    def _tell(self, node_id: str, *what: object) -> bool:
+        if node_id in self.silent:
+            raise StoreUnavailable(f"node {node_id} does not answer")
+        self.told.append((node_id, *what))
+        return True
 
 
 async def _to_loopback(host: str, port: int) -> list[str]:
@@ -197,7 +222,7 @@ class Site:
                 messages=Messages(self.store, self.sets, self.push_store, self.link, self.clock, self.limits),
                 commands=self.asking,
                 webhooks=self.endpoints,
-                nodes=Nodes(self.registry, self.link, self.routes, self.sets, self.clock, lambda: self.drift),
+                nodes=Nodes(self.registry, self.link, self.routes, self.clock, lambda: self.drift),
                 uplink=self.uplink,
                 message_store=self.messages,
                 push_waiting=self.push_waiting,

@@ -122,3 +122,11 @@ async def test_commands_need_their_scopes(site, online, check_problem) -> None:
     check_problem(await reader.post(PATH, json={"method": "x"}), 403, "scope-missing")
     writer = await site.operator(Scope.DEVICE_WRITE)
     check_problem(await writer.get("/v1/commands/cmd_" + "0" * 32), 403, "scope-missing")
+
+
+async def test_the_callers_trace_goes_with_the_request(site, online) -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for headers in ({"traceparent": traceparent}, {"traceparent": traceparent[:-1]}, {}):
+        assert (await online.post(PATH, json={"method": "x"}, headers=headers)).status_code == 200
+    trace = bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e473600f067aa0ba902b7")
+    assert site.link.traces == [trace, b"", b""]

@@ -205,3 +205,22 @@ async def test_an_address_is_rationed_and_loopback_is_not(site, check_problem) -
 async def test_a_stamp_written_as_a_whole_decimal_is_that_integer(site) -> None:
     body = site.registration()
     await register(site.client(), body | {"ts_ms": float(body["ts_ms"])})
+
+
+async def test_a_banned_device_gets_neither_a_token_nor_a_node(site, operator, check_problem) -> None:
+    given = await register(site.client(), site.registration())
+    client = site.client(f"Bearer {given['token']}")
+    await operator.post("/v1/devices/d-1/disconnect", json={"ban_s": 60})
+    again = site.registration() | {"refresh_token": given["refresh_token"]}
+    calls = (
+        client.get("/device/v1/node"),
+        client.post("/device/v1/token", json={"refresh_token": given["refresh_token"]}),
+        client.post("/device/v1/register", json=again),
+    )
+    for call in calls:
+        answer = await call
+        check_problem(answer, 403, "device-disabled")
+        assert answer.headers["retry-after"] == "60"
+        assert "banned for another 60 s" in answer.json()["detail"]
+    site.clock.advance(60)
+    assert (await client.get("/device/v1/node")).status_code == 200

@@ -159,3 +159,29 @@ async def test_an_unknown_device_has_no_inbox(operator, check_problem) -> None:
     check_problem(await operator.get("/v1/devices/none/inbox"), 404, "not-found")
     check_problem(await operator.delete("/v1/devices/none/inbox"), 404, "not-found")
     check_problem(await operator.get("/v1/devices/none/inbox?cursor=7"), 400, "invalid-parameter")
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e473600f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace"),
+    [
+        ([("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")], TRACE),
+        ([("Traceparent", "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-later")], TRACE),
+        ([("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")], ""),
+        ([("traceparent", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")], ""),
+        ([("traceparent", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01")], ""),
+        ([("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")] * 2, ""),
+        ([("traceparent", "x" * 5_000)], ""),
+        ([], ""),
+    ],
+)
+async def test_the_callers_trace_goes_with_messages_and_a_malformed_one_is_ignored(
+    site, operator, fleet, headers, trace
+) -> None:
+    one = {"to": "device:d-2", "kind": "chat"}
+    assert (await operator.post("/v1/messages", json=one, headers=headers)).status_code == 202
+    batch = await operator.post("/v1/messages/batch", json={"items": [one, one]}, headers=headers)
+    assert batch.status_code == 200
+    assert [waiting.trace.hex() for waiting in await inbox(site, fleet[2])] == [trace] * 3

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from longwire.adapters.sql.push_segments import forget_device
 from longwire.push_model import PushQuery
 
 NEWS = {"kind": "news", "payload": {"title": "Hello"}}
@@ -209,7 +210,7 @@ async def test_recipients_are_listed_by_state_in_pages(site, operator, fleet) ->
     await site.dispatch()
     await site.acknowledge(made, fleet[1])
     acked = (await operator.get(f"/v1/pushes/{made}/recipients", params={"state": "acked"})).json()
-    assert acked == {"items": [{"device_id": "d-1", "state": "acked"}], "next_cursor": None}
+    assert acked == {"items": [{"device_id": "d-1", "state": "acked", "reason": None}], "next_cursor": None}
     seen, cursor = [], None
     for _ in range(2):
         query = {"limit": 3} | ({"cursor": cursor} if cursor else {})
@@ -312,3 +313,34 @@ async def test_a_waiting_push_is_in_the_inbox_of_those_it_is_for(site, operator,
     (item,) = (await operator.get("/v1/devices/d-4/inbox")).json()["items"]
     assert (item["source"], item["push_id"], item["kind"]) == ("push", made["id"], "news")
     assert (await operator.get("/v1/devices/d-3/inbox")).json()["items"] == []
+
+
+async def test_the_callers_trace_goes_with_the_push_and_with_its_retry(site, operator, fleet) -> None:
+    async def trace_of(made) -> str:
+        kept = await site.push_store.find(bytes.fromhex(made.json()["id"][4:]), site.clock.now_ms())
+        return kept.new.message.trace.hex()
+
+    trace, other = "4bf92f3577b34da6a3ce929d0e0e473600f067aa0ba902b7", "a" * 48
+    headers = {"traceparent": f"00-{trace[:32]}-{trace[32:]}-01"}
+    made = await operator.post("/v1/pushes", json=push({"all": True}, ttl_s=1), headers=headers)
+    assert await trace_of(made) == trace
+    malformed = await operator.post("/v1/pushes", json=push({"all": True}), headers={"traceparent": "00-1-2-01"})
+    assert await trace_of(malformed) == ""
+    site.clock.advance(2)
+    await site.push_store.close(site.clock.now_ms(), 10)
+    path = f"/v1/pushes/{made.json()['id']}/retry"
+    assert await trace_of(await operator.post(path)) == trace
+    headers = {"traceparent": f"00-{other[:32]}-{other[32:]}-01"}
+    assert await trace_of(await operator.post(path, headers=headers)) == other
+
+
+async def test_failed_devices_are_listed_with_the_reason(site, operator, fleet) -> None:
+    made = (await operator.post("/v1/pushes", json=push({"all": True}, ttl_s=60))).json()["id"]
+    await site.dispatch()
+    now = site.clock.now_ms()
+    await site.database.write(lambda connection: forget_device(connection, fleet[4], now))
+    assert (await operator.delete("/v1/devices/d-4")).status_code == 204
+    page = (await operator.get(f"/v1/pushes/{made}/recipients", params={"state": "failed"})).json()
+    assert page["items"] == [{"device_id": None, "state": "failed", "reason": "device-deleted"}]
+    page = (await operator.get(f"/v1/pushes/{made}/recipients", params={"state": "pending"})).json()
+    assert [item["reason"] for item in page["items"]] == [None] * 4

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from push_stores import DAY_S, SEGMENT, receipts
 from pyroaring import BitMap
 
+from longwire.adapters.sql.push_segments import forget_device
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id
 from longwire.ports.accounts import NewDevice
@@ -529,3 +530,29 @@ async def test_webhooks_hear_nothing_of_notices_and_of_what_devices_send(pushing
     await pushing.ack(sent, [1])
     await pushing.ack(notice, [1])
     assert pushing.events == []
+
+
+async def test_who_was_written_to_before_a_cancel_overtook_the_report_was_online(pushing) -> None:
+    push = await pushing.push([1, 2, 3, 4, SEGMENT])
+    first, second = await pushing.claim()
+    await pushing.written(first, [1], is_done=False, cursor=1, online=1)
+    await pushing.written(second, [SEGMENT], online=1)
+    # A part that a node refused counts for nothing: it is to be done again.
+    await pushing.written(first, [2], is_done=False, cursor=1)
+    assert (await pushing.stats(push)).online_at_send == 2
+    await pushing.store.cancel(push.push_no, pushing.clock.now_ms())
+    assert (await pushing.stats(push)).online_at_send == 3
+    for _ in range(2):
+        await pushing.written(first, [2, 3], is_done=False, cursor=1)
+    stats = await pushing.stats(push)
+    assert (stats.written, stats.online_at_send) == (4, 4)
+
+
+async def test_the_reasons_of_failures_are_told_by_device(pushing) -> None:
+    push = await pushing.push([1, 2, 3])
+    now = pushing.clock.now_ms()
+    for device_no in (1, 3):
+        await pushing.database.write(lambda c, device_no=device_no: forget_device(c, device_no, now))
+    reasons = await pushing.store.reasons(push.push_no, [1, 2, 3])
+    assert reasons == {1: "device-deleted", 3: "device-deleted"}
+    assert await pushing.store.reasons(push.push_no + 1, [1]) == {}

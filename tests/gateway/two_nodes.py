@@ -197,9 +197,7 @@ class Nodes(House):
                 busy = any(
                     room.node._delivery._is_reading
                     or room.node._tasks._running
-                    or room.courier._receivers
-                    or room.courier.behind
-                    or room.courier._older
+                    or not room.courier.is_idle
                     for room in self.rooms
                 )
                 quiet = 0 if busy else quiet + 1

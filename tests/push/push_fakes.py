@@ -119,7 +119,9 @@ class Nodes:
     async def close_session(self, device_no: int, code: CloseCode, reason: str) -> bool:
         raise NotImplementedError
 
-    async def call(self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int) -> Called:
+    async def call(
+        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
+    ) -> Called:
         raise NotImplementedError
 
     async def report(self, node_id: str) -> NodeReport | None:

@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from longwire import bitmaps
 from longwire.adapters.embedded.receipts import EmbeddedReceipts
-from longwire.adapters.sql import bulk, push_segments
+from longwire.adapters.sql import bulk, device_sets, push_segments
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.database import SqliteDatabase
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
 from longwire.histogram import Histogram
@@ -46,7 +46,9 @@ class PushHouse:
         self.accounts = SqlAccounts(self.database, push_segments.forget_device)
         self.sets = SqlAudiences(self.database)
         self.waiting = SqlPushWaiting(self.database, clock, clock.sleep)
-        self.store = SqlPushes(self.database, clock, self.waiting, max_live=limits.max_live_pushes)
+        self.store = SqlPushes(
+            self.database, clock, self.waiting, max_live=limits.max_live_pushes, registered=device_sets.everyone
+        )
         self.receipts = EmbeddedReceipts(self.store)
         self.audiences = Audiences(self.sets, self.store, clock, limits)
         self.pushes = Pushes(

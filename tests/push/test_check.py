@@ -32,6 +32,28 @@ async def test_what_does_not_add_up_is_logged_and_counted_each_minute(house, clo
     checking.cancel()
 
 
+async def test_of_several_processes_only_the_one_that_leads_looks(clock) -> None:
+    looks = []
+
+    class Store:
+        async def drift(self, after, limit, now_ms):
+            looks.append(after)
+            return [], None
+
+    leads = False
+    checking = asyncio.create_task(Check(Store(), clock, clock.sleep, leads=lambda: leads).run())
+    for expected in (0, 1):
+        async with asyncio.timeout(10):
+            while not clock.sleepers:
+                await asyncio.sleep(0)
+        clock.advance(61)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(looks) == expected
+        leads = True
+    checking.cancel()
+
+
 async def test_pages_go_on_and_begin_again(clock) -> None:
     asked = []
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from push_fakes import Nodes
+from push_fakes import HANG_GUARD_S, Nodes
 from push_house import PushHouse, no_answer, push_house
 from pyroaring import BitMap
 
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.accounts.uploads import Uploads
+from longwire.errors import StoreUnavailable
 from longwire.histogram import Histogram
 from longwire.ids import prefixed
 from longwire.limits import Limits
@@ -579,3 +580,45 @@ async def test_an_unknown_push_is_not_found(house) -> None:
         with pytest.raises(Refused) as refused:
             await call(bytes(16))
         assert refused.value.code is RefusalCode.NOT_FOUND
+
+
+async def test_a_notice_of_withdrawal_waits_for_no_device_that_is_gone(house, nodes) -> None:
+    numbers = await house.register("d-1", "d-2", "d-3")
+    await nodes.add("n1", *numbers)
+    view = await house.push()
+    async with house.worker():
+        view = await house.dispatched(view)
+        await house.ack(view, numbers[0])
+        await house.accounts.delete_device(numbers[0], house.clock.now_ms())
+        await house.pushes.withdraw(view.push.new.push_id)
+
+        async def told() -> bool:
+            return len(nodes.writes) == 2
+
+        await house.until(told)
+        assert nodes.writes[1].order.receivers == BitMap(numbers[1:])
+        # One that is deleted later fails there as everywhere; the one that remains is what it waits for.
+        await house.accounts.delete_device(numbers[1], house.clock.now_ms())
+        notice = nodes.writes[1].order.push_no
+        found = await house.store.in_state(notice, RecipientState.PENDING, house.clock.now_ms())
+        assert found == BitMap(numbers[2:])
+
+
+async def test_those_for_whom_it_failed_are_sent_it_again(house, nodes) -> None:
+    numbers = await house.register("d-1", "d-2", "d-3")
+    await nodes.add("n1", *numbers)
+    nodes.faults["n1"] = StoreUnavailable("no route to host")
+    async with house.worker():
+        view = await house.push()
+        async with asyncio.timeout(HANG_GUARD_S):
+            while (view := await house.look(view)).push.status is not PushStatus.COMPLETED:
+                await house.pass_time(60, 10.0)
+        assert await in_state(house, view, RecipientState.FAILED) == ["d-1", "d-2", "d-3"]
+        told, _ = await house.pushes.recipients(view.push.new.push_id, RecipientState.FAILED, 0, 10)
+        assert {recipient.reason for recipient in told} == {"link-failed"}
+        del nodes.faults["n1"]
+        states = frozenset({RecipientState.FAILED})
+        again = await house.pushes.retry(view.push.new.push_id, states, no_answer)
+        again = await house.dispatched(again)
+    assert (again.push.stats.targeted, again.push.stats.written) == (3, 3)
+    assert nodes.written == BitMap(numbers)

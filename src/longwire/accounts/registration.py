@@ -22,7 +22,7 @@ from longwire.accounts.apps import Apps
 from longwire.accounts.placement import Placement
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.accounts.tags import BadIdentity, check_identity
-from longwire.accounts.tokens import Tokens, hash_of
+from longwire.accounts.tokens import Tokens, check_allowed, hash_of
 from longwire.clock import Clock
 from longwire.ids import new_secret
 from longwire.model import Device, NodeInfo
@@ -135,8 +135,8 @@ class Registration:
         if not await self._store.use_nonce(claim.app_key, claim.nonce, expires_at_ms):
             raise Refused(RefusalCode.AUTH_INVALID, "nonce was used before")
         found = (await self._store.find_registrations([claim.device_id]))[0]
-        if found is not None and found[0].is_disabled:
-            raise Refused(RefusalCode.DEVICE_DISABLED, f"device {claim.device_id} is disabled")
+        if found is not None:
+            check_allowed(found[0], self._clock.now_ms())
         known = None if found is None or not found[2] else found[:2]
         admission, refresh_token = await self._admit(claim, known, has_proof=has_proof)
         return await self._keep(claim, admission, refresh_token, node, is_known=known is not None)

@@ -6,6 +6,7 @@ is revoked. SHA-256 without salt is enough: nobody guesses 256 random bits.
 
 import base64
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -74,6 +75,16 @@ def close_code(credential: Credential | None, device_id: str, now_ms: int) -> Cl
     return None
 
 
+def check_allowed(device: Credential | Device, now_ms: int) -> None:
+    """Raises Refused (device-disabled) for a device that may not connect now, whatever it proves."""
+    if device.is_disabled:
+        raise Refused(RefusalCode.DEVICE_DISABLED, f"device {device.device_id} is disabled")
+    banned_s = (device.banned_until_ms - now_ms) / 1000
+    if banned_s > 0:
+        detail = f"device {device.device_id} is banned for another {math.ceil(banned_s)} s"
+        raise Refused(RefusalCode.DEVICE_DISABLED, detail, retry_after_s=banned_s)
+
+
 class Tokens:
     """Gives out tokens and says what they prove. Keeps no state of its own."""
 
@@ -119,8 +130,7 @@ class Tokens:
         credential = (await self._store.check_tokens([hash_of(token)], now_ms))[0]
         if credential is None or credential.is_revoked:
             raise Refused(RefusalCode.AUTH_INVALID, "token is unknown or revoked")
-        if credential.is_disabled:
-            raise Refused(RefusalCode.DEVICE_DISABLED, f"device {credential.device_id} is disabled")
+        check_allowed(credential, now_ms)
         if credential.expires_at_ms <= now_ms:
             raise Refused(RefusalCode.TOKEN_EXPIRED, "token is expired; get another with the refresh token")
         return credential
@@ -128,11 +138,10 @@ class Tokens:
     async def refresh(self, refresh_token: str) -> tuple[Device, IssuedToken]:
         """A further token for the device that holds this refresh token, which stays as it is.
 
-        Raises Refused (auth-invalid: register again; device-disabled) and StoreUnavailable.
+        Raises Refused (auth-invalid: register again; device-disabled, also while it is banned) and StoreUnavailable.
         """
         device = await self._store.find_by_refresh(hash_of(refresh_token))
         if device is None:
             raise Refused(RefusalCode.AUTH_INVALID, "refresh token is unknown or revoked; register again")
-        if device.is_disabled:
-            raise Refused(RefusalCode.DEVICE_DISABLED, f"device {device.device_id} is disabled")
+        check_allowed(device, self._clock.now_ms())
         return device, await self.renew(device.device_no)

@@ -1,12 +1,16 @@
-"""``/device/v1``: what a device does before it connects: register, refresh its token, ask for a node."""
+"""``/device/v1``: what a device does before it connects: register, refresh its token, ask for a node.
+
+Whole fleets register and refresh at once: these two are plain routes (doors.PlainRoute).
+"""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from longwire.accounts.registration import Claim
 from longwire.api.dependencies import CallingDevice, ServicesHere
-from longwire.api.doors import DoorRoute, address_door, device_door
+from longwire.api.doors import DoorRoute, PlainRoute, address_door, device_door
+from longwire.api.services import Services
 from longwire.api.shapes import (
     Backoff,
     Heartbeat,
@@ -19,14 +23,16 @@ from longwire.api.shapes import (
 )
 
 router = APIRouter(prefix="/device/v1", route_class=DoorRoute, tags=["devices' door"])
+plain_router = APIRouter(prefix="/device/v1", route_class=PlainRoute, tags=["devices' door"])
 
 _REGISTER = address_door()
 _REGISTER["responses"][200] = {"model": RegisterAnswer, "description": "The device was known"}
 
 
-@router.post("/register", status_code=201, **_REGISTER)
-async def register(body: RegisterRequest, services: ServicesHere, response: Response) -> RegisterAnswer:
+@plain_router.post("/register", status_code=201, response_model=RegisterAnswer, **_REGISTER)
+async def register(request: Request, body: RegisterRequest) -> Response:
     """Registers a device (201), or gives a known one that proves itself a further token (200)."""
+    services: Services = request.app.state.services
     claim = Claim(
         body.app_key,
         body.device_id,
@@ -39,10 +45,8 @@ async def register(body: RegisterRequest, services: ServicesHere, response: Resp
         body.credentials,
     )
     registered = await services.registration.register(claim)
-    if not registered.is_new:
-        response.status_code = 200
     settings, limits = services.settings, services.limits
-    return RegisterAnswer(
+    answer = RegisterAnswer(
         device_id=registered.device.device_id,
         token=registered.token,
         expires_in_s=services.tokens.expires_in_s(registered.expires_at_ms),
@@ -54,21 +58,28 @@ async def register(body: RegisterRequest, services: ServicesHere, response: Resp
         ),
         server_time_ms=services.clock.now_ms(),
     )
+    return _json(answer, 201 if registered.is_new else 200)
 
 
-@router.post("/token", **address_door())
-async def refresh(body: TokenRequest, services: ServicesHere) -> TokenAnswer:
+@plain_router.post("/token", response_model=TokenAnswer, **address_door())
+async def refresh(request: Request, body: TokenRequest) -> Response:
     """A further token for a device that has its refresh token; 401: register again."""
+    services: Services = request.app.state.services
     services.placement.check()  # first: where there is no node, no token is issued
     device, issued = await services.tokens.refresh(body.refresh_token)
     node = services.placement.choose(device.device_id)
-    return TokenAnswer(
+    answer = TokenAnswer(
         device_id=device.device_id,
         token=issued.token,
         expires_in_s=services.tokens.expires_in_s(issued.expires_at_ms),
         node=NodeAnswer.of(node),
         server_time_ms=services.clock.now_ms(),
     )
+    return _json(answer, 200)
+
+
+def _json(answer: TokenAnswer, status: int) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
 @router.get("/node", **device_door())

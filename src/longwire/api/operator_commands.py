@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from longwire.accounts.api_keys import Scope
-from longwire.api.dependencies import DevicePath, ServicesHere
+from longwire.api.dependencies import DevicePath, ServicesHere, trace_of_call
 from longwire.api.doors import DoorRoute, operator_door
 from longwire.api.idempotency import derived_id
 from longwire.api.problems import Code, Problem
@@ -35,7 +35,13 @@ async def run_command(
         raise Problem(Code.INVALID_PARAMETER, f"#/payload: {error}") from None
     mode = CommandMode(body.mode)
     command = await services.commands.run(
-        device_id, body.method, payload, body.timeout_ms, mode, command_id=derived_id(request)
+        device_id,
+        body.method,
+        payload,
+        body.timeout_ms,
+        mode,
+        command_id=derived_id(request),
+        trace=trace_of_call(request),
     )
     answer = CommandAnswer.of(command)
     if mode is CommandMode.ASYNC:

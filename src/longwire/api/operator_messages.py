@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from longwire.accounts.api_keys import Scope
 from longwire.accounts.refusals import Refused
+from longwire.api.dependencies import trace_of_call
 from longwire.api.doors import PlainRoute, operator_door
 from longwire.api.idempotency import keeping_of
 from longwire.api.problems import Code, FieldError, Problem
@@ -45,7 +46,7 @@ async def send_message(request: Request, body: MessageRequest) -> Response:
     nobody online: 409 device-offline.
     """
     services: Services = request.app.state.services
-    wanted = _wanted(body, _ids(request, 1)[0], "#")
+    wanted = _wanted(body, _ids(request, 1)[0], "#", trace_of_call(request))
     wait_ms = body.wait_ack_ms
     sent = await services.messages.send(
         wanted.to,
@@ -54,6 +55,7 @@ async def send_message(request: Request, body: MessageRequest) -> Response:
         message_id=wanted.message_id,
         ttl_s=wanted.ttl_s,
         collapse_key=wanted.collapse_key,
+        trace=wanted.trace,
         wait_ack_s=wait_ms / 1000,
     )
     if refusal := sent.refusal:
@@ -75,7 +77,8 @@ async def send_messages(request: Request, body: MessageBatch) -> Response:
     services: Services = request.app.state.services
     items = body.items
     ids = _ids(request, len(items))
-    wanted = [_wanted(item, ids[index], f"#/items/{index}") for index, item in enumerate(items)]
+    trace = trace_of_call(request)
+    wanted = [_wanted(item, ids[index], f"#/items/{index}", trace) for index, item in enumerate(items)]
     sent = await services.messages.send_many(wanted)
     answers = [_accepted(one) if (refusal := one.refusal) is None else _refused(refusal) for one in sent]
     return Response(_encode({"items": answers}), 200, media_type=_JSON)
@@ -87,7 +90,7 @@ def _ids(request: Request, count: int) -> list[bytes]:
     return new_message_ids(count) if keeping is None else [keeping.derived_id(index) for index in range(count)]
 
 
-def _wanted(item: MessageItem, message_id: bytes, where: str) -> Wanted:
+def _wanted(item: MessageItem, message_id: bytes, where: str, trace: bytes) -> Wanted:
     ttl_s = -1 if item.ttl_s is None else item.ttl_s
     if not -1 <= ttl_s <= MAX_TTL_S or (ttl_s == -1 and item.ttl_s is not None):
         raise _problem(Code.TTL_OUT_OF_RANGE, f"{where}/ttl_s", f"{item.ttl_s} is not 0 to {MAX_TTL_S}")
@@ -95,7 +98,7 @@ def _wanted(item: MessageItem, message_id: bytes, where: str) -> Wanted:
         payload = item.payload_bytes()
     except ValueError as fault:
         raise _problem(Code.INVALID_PARAMETER, f"{where}/payload", str(fault)) from None
-    return Wanted(item.target(), item.kind, payload, message_id, ttl_s, item.collapse_key)
+    return Wanted(item.target(), item.kind, payload, message_id, ttl_s, item.collapse_key, trace)
 
 
 def _accepted(sent: Sent) -> dict[str, object]:

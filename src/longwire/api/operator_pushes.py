@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from longwire.accounts.api_keys import Scope
-from longwire.api.dependencies import Caller, DevicePath, ServicesHere
+from longwire.api.dependencies import Caller, DevicePath, ServicesHere, trace_of_call
 from longwire.api.doors import DoorRoute, operator_door
 from longwire.api.idempotency import keeping_of
 from longwire.api.problems import Code, FieldError, Problem
@@ -44,7 +44,7 @@ async def create_push(body: PushBody, request: Request, services: ServicesHere, 
     means anybody, that is 422 no-target. A tag that nobody has is no error: the push is completed at once.
     """
     kept = _Answer(request, services.clock.now_ms())
-    await services.pushes.create(_order(body, caller.name), kept)
+    await services.pushes.create(_order(body, caller.name, trace_of_call(request)), kept)
     return kept.response
 
 
@@ -149,7 +149,7 @@ async def retry_push(
     """Sends a push that has ended again, as a new one, to the devices for which it failed or expired."""
     states = frozenset(map(RecipientState, (body or RetryBody()).states))
     kept = _Answer(request, services.clock.now_ms())
-    await services.pushes.retry(_id(push_id), states, kept, caller.name)
+    await services.pushes.retry(_id(push_id), states, kept, caller.name, trace_of_call(request))
     return kept.response
 
 
@@ -168,9 +168,9 @@ class _Answer:
         return None if self._keeping is None else self._keeping.answer(202, body, self._now_ms, location)
 
 
-def _order(body: PushBody, caller: str) -> PushOrder:
+def _order(body: PushBody, caller: str, trace: bytes = b"") -> PushOrder:
     try:
-        return body.order(caller)
+        return body.order(caller, trace)
     except ValueError as fault:
         error = FieldError("#/message/payload", Code.INVALID_PARAMETER, str(fault))
         raise Problem(Code.INVALID_PARAMETER, f"#/message/payload: {fault}", errors=[error]) from None

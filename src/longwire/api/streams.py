@@ -4,10 +4,12 @@
     : alive                  a comment every 15 s, so that nothing on the way takes the call for dead
     event: end               the last one
 
-A reader whose stream ends without ``end`` opens another.
+A reader whose stream ends without ``end`` opens another. So it is when the process stops: each stream is ended in
+order, after what there was to tell, and none keeps the process waiting.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -50,6 +52,11 @@ class Streams:
         self._most = most
         self._lasts_s = lasts_s
         self._open = 0
+        self._has_ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Ends those that are open; one that is opened from here on tells what is, and ends."""
+        self._has_ended.set()
 
     def watch(self, look: Callable[[], Awaitable[Look]], every_s: float) -> StreamingResponse:
         """A response that looks every ``every_s`` and tells what is new. Raises Problem (overloaded)."""
@@ -81,9 +88,14 @@ class Streams:
             elif now() - told_at >= _ALIVE_S:
                 told_at = now()
                 yield ": alive\n\n"
-            if now() >= ends_at:
+            if now() >= ends_at or await self._ends_within(every_s):
                 return
-            await asyncio.sleep(every_s)
+
+    async def _ends_within(self, wait_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._has_ended.wait()
+        return self._has_ended.is_set()
 
 
 class _Stream(StreamingResponse):

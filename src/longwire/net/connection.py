@@ -310,10 +310,14 @@ class Connection(asyncio.Protocol, Generic[S]):
         Closing a socket with unread bytes resets it, and a reset may overtake the CLOSE at the peer.
         """
         self.is_closing = True
-        if self._transport.can_write_eof() and not self.is_clogged:
-            self._transport.write_eof()
-        else:
-            self._transport.close()
+        try:
+            if self._transport.can_write_eof() and not self.is_clogged:
+                self._transport.write_eof()
+            else:
+                self._transport.close()
+        except OSError:
+            # asyncio's own loop shuts the socket down here and now; the peer may have reset it.
+            self._transport.abort()
         self.port.wheel.add(self, _LINGER_TICKS)
         self._end(code)
 

@@ -77,6 +77,10 @@ class PushStore(Protocol):
         """A device's state, whether it was written to, and the reason of a failure; None outside the audience."""
         ...
 
+    async def reasons(self, push_no: int, device_nos: Sequence[int]) -> dict[int, str]:
+        """Why it failed, by device, for those of the devices for whom that is kept."""
+        ...
+
     async def drift(self, after: tuple[int, int], limit: int, now_ms: int) -> tuple[list[str], tuple[int, int] | None]:
         """Looks at ``limit`` segments behind (push_no, segment): what does not add up, and where to go on."""
         ...

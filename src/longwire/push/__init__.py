@@ -21,6 +21,7 @@ from longwire.push.pushes import (
     RecipientView,
     Validation,
 )
+from longwire.push.route_sweep import RouteSweep
 from longwire.push.schedule import Schedule
 from longwire.push.worker import Worker, WorkerSettings
 
@@ -36,6 +37,7 @@ __all__ = [
     "RecipientDetail",
     "RecipientView",
     "Resolved",
+    "RouteSweep",
     "Schedule",
     "Sent",
     "Validation",

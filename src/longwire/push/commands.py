@@ -53,6 +53,7 @@ class Commands:
         timeout_ms: int,
         mode: CommandMode,
         command_id: bytes | None = None,
+        trace: bytes = b"",
     ) -> Command:
         """Asks the device. SYNC: the command with its reply; ASYNC: as it was kept, while the device is asked.
 
@@ -84,7 +85,7 @@ class Commands:
         )
         if not await self._store.add(command):
             return self._repeated(await self.find(command.command_id), mode)
-        asking = asyncio.get_running_loop().create_task(self._ask(command))
+        asking = asyncio.get_running_loop().create_task(self._ask(command, trace))
         self._asking.add(asking)
         asking.add_done_callback(self._asked)
         if mode is CommandMode.ASYNC:
@@ -113,10 +114,10 @@ class Commands:
             raise Refused(RefusalCode.DEVICE_OFFLINE, f"device {device_id} has no session; nothing was sent")
         return device.device_no
 
-    async def _ask(self, command: Command) -> Command:
+    async def _ask(self, command: Command, trace: bytes) -> Command:
         try:
             called = await self._link.call(
-                command.device_no, command.command_id, command.method, command.payload, command.timeout_ms
+                command.device_no, command.command_id, command.method, command.payload, command.timeout_ms, trace
             )
         except StoreUnavailable as error:
             called = Called(Status.TIMEOUT, detail=str(error))

@@ -96,6 +96,8 @@ class RecipientView(Struct, frozen=True):
     device_no: int
     device_id: str | None
     state: RecipientState
+    reason: str = ""
+    """Why it failed; "" otherwise."""
 
 
 class RecipientDetail(Struct, frozen=True):
@@ -183,9 +185,17 @@ class Pushes:
         )
 
     async def retry(
-        self, push_id: bytes, states: frozenset[RecipientState], answer: Answering, caller: str = ""
+        self,
+        push_id: bytes,
+        states: frozenset[RecipientState],
+        answer: Answering,
+        caller: str = "",
+        trace: bytes = b"",
     ) -> PushView:
-        """The same message as a new push to the devices in these states (failed, expired) of one that has ended."""
+        """The same message as a new push to the devices in these states (failed, expired) of one that has ended.
+
+        Without a ``trace`` of its own it goes under that of the first.
+        """
         push = await self._find(push_id)
         if not states or not states <= RETRIED:
             raise Refused(RefusalCode.INVALID_PARAMETER, f"states are not some of {', '.join(sorted(RETRIED))}")
@@ -201,7 +211,7 @@ class Pushes:
             new.message.collapse_key,
             None,
             push.rate_per_s,
-            new.message.trace,
+            trace or new.message.trace,
             caller,
         )
         return await self._keep(order, await self._audiences.resolve(order.audience), answer, push.push_no)
@@ -242,8 +252,9 @@ class Pushes:
         numbers = list(islice(above(devices, after_no), limit + 1))
         page = numbers[:limit]
         known = await self._accounts.find_numbers(page)
+        reasons = await self._store.reasons(push.push_no, page) if state is RecipientState.FAILED else {}
         views = [
-            RecipientView(number, None if device is None else device.device_id, state)
+            RecipientView(number, None if device is None else device.device_id, state, reasons.get(number, ""))
             for number, device in zip(page, known, strict=True)
         ]
         return views, page[-1] if len(numbers) > limit else None

@@ -30,10 +30,10 @@ from longwire.wire.packets import (
     FLAG_TRACE,
     FROM_DEVICE,
     FROM_NODE,
-    TRACE_BYTES,
     AnyPacket,
     Received,
 )
+from longwire.wire.traces import trace_of, traceparent_of
 
 Side = Literal["device", "node"]
 
@@ -45,10 +45,6 @@ _Int = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _Correlation = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 _JSON_TYPES: dict[object, object] = {int: _Int, list[int]: list[_Int], bytes: str}
 
-# W3C Trace Context §3.2: 55 characters in version 00, maybe more in later ones; ff and ids of zeros are invalid.
-_TRACEPARENT = re.compile(
-    "(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
-)
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -105,7 +101,7 @@ def decode(text: bytes, accepts: Side, max_body_bytes: int) -> Received:
     flags = FLAG_RECEIPT if receipt is True else 0
     trace = b""
     if traceparent is not UNSET:
-        trace = _trace(traceparent)
+        trace = trace_of(traceparent)
         if trace:
             flags |= FLAG_TRACE
     return Received(command, flags, correlation, packet(*values), trace)
@@ -136,7 +132,7 @@ def encode(packet: AnyPacket, correlation: int = 0, flags: int = 0, trace: bytes
         values[payload_at] = value = _json_value(payload)
         values.append(payload if value is UNSET else UNSET)
     receipt = True if flags & FLAG_RECEIPT else UNSET
-    traceparent = _traceparent(trace) if trace else UNSET
+    traceparent = traceparent_of(trace) if trace else UNSET
     try:
         return _encode_message(message(correlation, receipt, traceparent, *values))
     except UnicodeEncodeError as error:
@@ -174,19 +170,6 @@ def _json_value(payload: bytes) -> Raw | UnsetType:
     except (ValueError, RecursionError):
         return UNSET
     return Raw(text) if _nests_at_most(text, MAX_NESTING) else UNSET
-
-
-def _trace(traceparent: str) -> bytes:
-    """The 24 bytes of a traceparent; none where it is malformed."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return b"" if found is None else bytes.fromhex(found[1] + found[2])
-
-
-def _traceparent(trace: bytes) -> str:
-    if len(trace) != TRACE_BYTES:
-        raise LocalProtocolError(f"trace context of {len(trace)} bytes is not {TRACE_BYTES}")
-    text = trace.hex()
-    return f"00-{text[:32]}-{text[32:]}-01"
 
 
 def _nests_at_most(text: bytes, levels: int) -> bool:

@@ -287,8 +287,15 @@ def complete(connection: Connection, push_no: int, now_ms: int, effects: Effects
 
 
 def void(connection: Connection, push_no: int, effects: Effects) -> None:
-    """Ends every lease of the push; no claim and no catch-up gives it any more."""
+    """Ends every lease of the push; no claim and no catch-up gives it any more.
+
+    A part that a worker does not see through counts as online by whom it has written to.
+    """
     _mark_changed(connection, push_no, effects)
+    for row in load_all(connection, push_no):
+        if unseen := bitmaps.above(row.devices.written, row.cursor):
+            row.online += len(unseen)
+            store(connection, row)
     connection.exec_driver_sql(_VOID, (push_no,)).close()
 
 
@@ -378,13 +385,19 @@ def _receive(row: Row, receipts: SegmentReceipts) -> BitMap:
 
 
 def _dispatch(row: Row, done: Dispatched, effects: Effects) -> Goes:
+    known = row.devices.written.copy()
     row.devices.write(done.written)
     if row.state != LEASED or row.lease_no != done.lease_no:
+        if row.status is not PushStatus.SENDING:
+            # A cancel overtook the report. Nobody does this part again, so that it counts here (see void).
+            row.online += len(bitmaps.above(row.devices.written - known, row.cursor))
         return Goes(is_held=False)
     row.online += done.online
     row.handled += done.handled
     row.cursor = max(row.cursor, done.cursor)
-    row.attempts = 0
+    if done.handled or done.is_done:
+        # What a worker tells of a round that failed forgives no errors: it would never come to the last one.
+        row.attempts = 0
     if done.is_done:
         row.finish()
         # The next segment of a paced push is free now.

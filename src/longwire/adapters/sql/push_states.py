@@ -7,6 +7,7 @@ from pyroaring import BitMap
 from sqlalchemy import Connection
 
 from longwire import bitmaps
+from longwire.adapters.sql import bulk
 from longwire.adapters.sql.push_segments import BITMAPS, COUNTS, bounds_of, load_devices, numbers_of
 from longwire.ids import prefixed
 from longwire.push_model import RecipientState
@@ -15,6 +16,7 @@ _SETS = ", ".join(f"s.{name}" for name in BITMAPS)
 _PUSH = "SELECT expires_at_ms, totals FROM pushes WHERE push_no = ?"
 _DEVICES = f"SELECT {_SETS} FROM push_segments s WHERE s.push_no = ?"
 _REASON = "SELECT reason FROM push_failures WHERE push_no = ? AND device_no = ?"
+_REASONS = "SELECT device_no, reason FROM push_failures WHERE push_no = ? AND device_no IN ({rows})"
 _CHECKED = (
     f"SELECT s.push_no, s.segment, p.push_id, p.status, p.ttl_s, s.is_open, s.rest_min, s.rest_max, s.rest,"
     f" {', '.join(f's.{name}' for name in COUNTS)}, {_SETS}"
@@ -62,6 +64,11 @@ def state_of(
     if state is RecipientState.FAILED:
         reason = connection.exec_driver_sql(_REASON, (push_no, device_no)).scalar() or ""
     return state, device_no in devices.written, reason
+
+
+def reasons(connection: Connection, push_no: int, device_nos: Sequence[int]) -> dict[int, str]:
+    """See PushStore.reasons."""
+    return dict(map(tuple, bulk.select_in(connection, _REASONS, device_nos, push_no)))
 
 
 def drift(

@@ -85,11 +85,14 @@ class SqlPushes:
         max_live: int = 100_000,
         note_events: NoteEvents | None = None,
         wants: Callable[[str], bool] = lambda _kind: False,
+        registered: Callable[[Connection], BitMap] | None = None,
     ) -> None:
+        """``registered``: every device there is; without it a notice of withdrawal also goes to deleted ones."""
         self._database = database
         self._clock = clock
         self._waiting = waiting
         self._max_live = max_live
+        self._registered = registered
         self._events = PushEvents(note_events, wants)
         self._has_work = asyncio.Event()
         self._next_moment: int | None = None
@@ -303,6 +306,9 @@ class SqlPushes:
             assert kept is not None, "a notice is kept no shorter than its push"
             return kept, kept.stats.targeted > 0
         told = push_segments.withdraw_rest(connection, push_no, now_ms)
+        if self._registered is not None:
+            # Who has been deleted since can be told nothing, and would stay pending.
+            told &= self._registered(connection)
         _end(connection, push_no, PushStatus.WITHDRAWN, now_ms)
         push_segments.void(connection, push_no, effects)
         notice_no = self._insert(connection, effects, notice, told, now_ms)
@@ -313,6 +319,9 @@ class SqlPushes:
 
     async def state_of(self, push_no: int, device_no: int, now_ms: int) -> tuple[RecipientState, bool, str] | None:
         return await self._database.read(lambda c: push_states.state_of(c, push_no, device_no, now_ms))
+
+    async def reasons(self, push_no: int, device_nos: Sequence[int]) -> dict[int, str]:
+        return await self._database.read(lambda c: push_states.reasons(c, push_no, device_nos))
 
     async def drift(self, after: tuple[int, int], limit: int, now_ms: int) -> tuple[list[str], tuple[int, int] | None]:
         return await self._database.read(lambda c: push_states.drift(c, after, limit, now_ms))

@@ -102,12 +102,11 @@ class SqlUplinkLog:
         self._appends.add((record, done))
 
     async def read(self, consumer: str, limit: int) -> Sequence[UplinkRecord]:
-        position = self._positions.get(consumer)
-        after: int
-        if position is None:
-            after = await self._database.read(lambda c: c.exec_driver_sql(_CURSOR, (consumer,)).scalar() or 0)
-        else:
-            after = position
+        after = self._positions.get(consumer, 0)
+        if not after or self._poll_s is not None:
+            # Another process may have read for the consumer meanwhile.
+            cursor: int = await self._database.read(lambda c: c.exec_driver_sql(_CURSOR, (consumer,)).scalar() or 0)
+            after = max(after, cursor)
         while True:
             # Of this reader and of no other: one that cleared it for all would take the others' wake-up.
             grown = self._grown

@@ -127,13 +127,16 @@ class ZooKeeperClient:
         self._to_loop(self._turn, state == KazooState.CONNECTED)
 
     def _turn(self, is_connected: bool) -> None:
+        if self._is_stopped:
+            self.is_connected = is_connected
+            return
         if is_connected != self.is_connected:
             log.info("ZooKeeper at %s is %s", self.hosts, "connected" if is_connected else "away")
         self.is_connected = is_connected
         if is_connected:
             self._connected.set()
             self._is_away_no_more()
-        elif self._giving_up is None and not self._is_stopped:
+        elif self._giving_up is None:
             self._give_up_later()
         for callback in self._listeners:
             callback()

@@ -202,7 +202,7 @@ class PushBody(_Request):
     message: MessageBody
     options: OptionsBody = OptionsBody()
 
-    def order(self, caller: str) -> PushOrder:
+    def order(self, caller: str, trace: bytes = b"") -> PushOrder:
         """The order as the service takes it. Raises ValueError as ``payload_bytes``."""
         options = self.options
         return PushOrder(
@@ -214,6 +214,7 @@ class PushBody(_Request):
             collapse_key=options.collapse_key,
             send_at_ms=options.send_at,
             rate_per_s=options.rate_per_s,
+            trace=trace,
             caller=caller,
         )
 
@@ -348,14 +349,15 @@ class ValidationAnswer(BaseModel):
 
 
 class RecipientAnswer(BaseModel):
-    """A device of a push. ``device_id`` null: it was deleted since."""
+    """A device of a push. ``device_id`` null: it was deleted since. ``reason``: why it failed, null otherwise."""
 
     device_id: str | None
     state: str
+    reason: str | None = None
 
     @classmethod
     def of(cls, view: RecipientView) -> "RecipientAnswer":
-        return cls(device_id=view.device_id, state=view.state)
+        return cls(device_id=view.device_id, state=view.state, reason=view.reason or None)
 
 
 class RecipientPage(BaseModel):
