@@ -26,9 +26,9 @@ from sqlalchemy import Connection
 
 from longwire.adapters.sql import device_sets
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.clock import SystemClock
 from longwire.limits import Limits
 from longwire.push.audience import Audiences

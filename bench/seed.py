@@ -18,9 +18,9 @@ from pyroaring import BitMap
 from longwire import bitmaps
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.clock import SystemClock
 from longwire.histogram import Histogram
 from longwire.ids import new_message_id

@@ -195,9 +195,7 @@ class Nodes(House):
                 await self.database.write(lambda _connection: None)
                 await self.database.read(lambda _connection: None)
                 busy = any(
-                    room.node._delivery._is_reading
-                    or room.node._tasks._running
-                    or not room.courier.is_idle
+                    room.node._delivery._is_reading or room.node._tasks._running or not room.courier.is_idle
                     for room in self.rooms
                 )
                 quiet = 0 if busy else quiet + 1

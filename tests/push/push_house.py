@@ -14,9 +14,9 @@ from longwire.adapters.embedded.receipts import EmbeddedReceipts
 from longwire.adapters.sql import bulk, device_sets, push_segments
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
-from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.histogram import Histogram
 from longwire.limits import Limits
 from longwire.ports.accounts import NewDevice

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.events import SqlEvents
+from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.adapters.sql.webhooks import SqlWebhooks
 from longwire.model import UplinkRecord
