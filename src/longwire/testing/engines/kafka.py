@@ -75,7 +75,9 @@ class Kafka(Engine):
         (self.folder / "log4j2.properties").write_text(_LOG)
 
     def prepare(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka makes its own: one that began with a "-" would be taken for an option.
+        number = uuid.uuid4().int >> 1
+        cluster = base64.urlsafe_b64encode(number.to_bytes(16)).decode().rstrip("=")
         arguments = ["format", "-t", cluster, "-c", str(self.folder / "server.properties")]
         self.run([*self._java("-Xmx128m", "-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", *arguments])
 
