@@ -82,7 +82,7 @@ engines: setup ## Redis, ZooKeeper, Kafka, MariaDB, PostgreSQL, nginx for the te
 
 .PHONY: test
 test: lint engines ## lint, then every test but the long ones, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: chaos
 chaos: engines ## the long ones: kills, outages, soaks

@@ -39,6 +39,10 @@ class Scale:
     registered: int = 1_000_000
     live_pushes: int = 1_000
     away: int = 1_000  # devices of those pushes that never acknowledge: so that the pushes live
+    cluster_rate: int = 3_000
+    cluster_sessions: int = 30_000
+    killed_sessions: int = 15_000  # on three nodes
+    looked_up: int = 100_000
     connect_turns: int = 3  # with and without them, alternated
 
     @property
@@ -71,6 +75,10 @@ QUICK = Scale(
     live_pushes=50,
     away=200,
     connect_turns=1,
+    cluster_rate=500,
+    cluster_sessions=3_000,
+    killed_sessions=600,
+    looked_up=10_000,
 )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bench.api_works import API_WORKS
 from bench.callbacks import longest_callback
+from bench.cluster_works import CLUSTER_WORKS
 from bench.generator import Result, held_idle, number, run
 from bench.loop_held import longest_lateness
 from bench.push_works import PUSH_WORKS
@@ -253,4 +254,5 @@ WORKS = (
     ),
     *PUSH_WORKS,
     *API_WORKS,
+    *CLUSTER_WORKS,
 )

@@ -114,8 +114,10 @@ static void open_next(struct fleet *f)
     const struct options *o = f->options;
     struct conn *c = &f->conns[f->opened++];
     int yes = 1;
-    struct sockaddr_in source = {.sin_family = AF_INET}, target = {.sin_family = AF_INET, .sin_port = htons(o->port)};
+    struct sockaddr_in source = {.sin_family = AF_INET}, target = {.sin_family = AF_INET};
+    uint32_t part = (uint32_t)((uint64_t)c->index * o->port_count / o->connections);
 
+    target.sin_port = htons(o->ports[part]);
     c->opened_us = now_us();
     c->state = CONN_CONNECTING;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

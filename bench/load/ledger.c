@@ -42,7 +42,7 @@ void ledger_enter(struct ledger *l, uint64_t sent_us, struct outgoing *out)
     l->in_flight++;
     content_id(&l->content, seq, sent_us, out->id);
     out->ordinal = (uint32_t)(seq / l->options->connections);
-    out->to_device = l->options->device_ids[receiver_of(l, seq)];
+    out->to_device = l->options->to_application ? NULL : l->options->device_ids[receiver_of(l, seq)];
     out->to_group = NULL;
     out->payload = content_payload(&l->content, seq, sent_us);
     out->receipt = l->options->receipt;
@@ -50,6 +50,8 @@ void ledger_enter(struct ledger *l, uint64_t sent_us, struct outgoing *out)
 
 static bool is_decided(const struct ledger *l, unsigned fate)
 {
+    if (l->options->to_application)
+        return fate & (REFUSED | CONFIRMED);
     if (!l->options->receipt)
         return fate & DELIVERED;
     return (fate & REFUSED) || (fate & (DELIVERED | CONFIRMED)) == (DELIVERED | CONFIRMED);
@@ -143,8 +145,10 @@ struct losses ledger_losses(const struct ledger *l)
         if (!(fate & SENT_OUT))
             continue;
         bool arrived = fate & DELIVERED, refused = fate & REFUSED, confirmed = fate & CONFIRMED;
-        losses.lost += !arrived && !refused;
-        losses.lost_confirmed += !arrived && confirmed;
+        if (!l->options->to_application) {
+            losses.lost += !arrived && !refused;
+            losses.lost_confirmed += !arrived && confirmed;
+        }
         losses.unanswered += l->options->receipt && !confirmed && !refused;
         losses.delivered_though_refused += arrived && refused;
     }

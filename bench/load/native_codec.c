@@ -16,7 +16,9 @@ void native_put_connect(struct buffer *b, const char *token, const char *device_
 void native_put_send(struct buffer *b, const struct outgoing *m)
 {
     char to[128];
-    int length = snprintf(to, sizeof to, "%s%s", m->to_group ? "group:" : "device:",
+    int length = 0; /* to nobody: to the application */
+    if (m->to_group || m->to_device)
+        length = snprintf(to, sizeof to, "%s%s", m->to_group ? "group:" : "device:",
                           m->to_group ? m->to_group : m->to_device);
 
     size_t mark = frame_begin(b, m->receipt ? FLAG_ACK : 0, CMD_SEND, m->ordinal);

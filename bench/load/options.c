@@ -13,6 +13,7 @@ static const char usage[] =
     "usage: lwload idle|connect|relay|fanout|push|post --port N [options]\n"
     "  --protocol P      native (default), websocket, mqtt\n"
     "  --host A          127.0.0.1\n"
+    "  --port N,N,…      several nodes: the first part of the devices on the first one, and so on\n"
     "  --tokens FILE     lines `device_id,token`; without it: dev-000000, … with the token `none`\n"
     "  --connections N   how many (2000)\n"
     "  --first N         leave out the first N devices: another lwload has them (0)\n"
@@ -25,6 +26,7 @@ static const char usage[] =
     "  --rate R          open loop instead: R messages a second by a fixed schedule\n"
     "  --payload B       bytes of a message (128)\n"
     "  --receipt 0|1     1: flag 2, SENT and ACK (MQTT: QoS 1)\n"
+    "  --to-application 0|1  1: messages to the application, each decided by its receipt (native; 0)\n"
     "  --spin 0|1        1: poll without sleeping, so that the server never pays for waking the generator (0)\n"
     "  --seconds S --warmup S   measured time, and the time before it (10, 2)\n"
     "  --timeout S       a message that takes longer is given up (5)\n"
@@ -67,6 +69,16 @@ static const struct protocol *protocol_named(const char *name)
             return all[i];
     fail("unknown protocol ", name);
     return NULL;
+}
+
+static void read_ports(struct options *o, const char *name, char *text)
+{
+    for (char *word = strtok(text, ","); word; word = strtok(NULL, ",")) {
+        if (o->port_count == PORTS_MAX)
+            fail("too many ports: ", name);
+        o->ports[o->port_count++] = (uint16_t)number(name, word, 1, 65535);
+    }
+    o->port = o->ports[0];
 }
 
 static void load_devices(struct options *o, const char *path)
@@ -124,7 +136,7 @@ void options_parse(struct options *o, int argc, char **argv)
         {"heartbeat", 1, 0, 'b'},
         {"subscribe", 1, 0, 'u'}, {"in-flight", 1, 0, 'w'},  {"rate", 1, 0, 'r'},    {"payload", 1, 0, 'B'},
         {"receipt", 1, 0, 'c'},   {"seconds", 1, 0, 'S'},    {"warmup", 1, 0, 'W'},  {"timeout", 1, 0, 'T'},
-        {"drain", 1, 0, 'D'},     {"spin", 1, 0, 'y'},     {"server-pid", 1, 0, 'i'}, {"group", 1, 0, 'g'},
+        {"drain", 1, 0, 'D'},     {"to-application", 1, 0, 'A'}, {"spin", 1, 0, 'y'},     {"server-pid", 1, 0, 'i'}, {"group", 1, 0, 'g'},
         {"lists", 1, 0, 'l'},     {"names-receiver", 1, 0, 'N'}, {"path", 1, 0, 'a'}, {"key", 1, 0, 'K'},
         {"bodies", 1, 0, 'j'},    {"count", 1, 0, 'C'},      {0, 0, 0, 0}};
     const char *tokens = NULL;
@@ -139,7 +151,7 @@ void options_parse(struct options *o, int argc, char **argv)
         switch (choice) {
         case 'p': o->protocol = protocol_named(optarg); break;
         case 'h': o->host = optarg; break;
-        case 'P': o->port = (uint16_t)number(name, optarg, 1, 65535); break;
+        case 'P': read_ports(o, name, optarg); break;
         case 't': tokens = optarg; break;
         case 'n': o->connections = (uint32_t)number(name, optarg, 2, 1e6); break;
         case 'f': o->first = (uint32_t)number(name, optarg, 0, 1e6); break;
@@ -150,6 +162,7 @@ void options_parse(struct options *o, int argc, char **argv)
         case 'w': o->in_flight = (uint32_t)number(name, optarg, 1, 1e6); break;
         case 'r': o->rate = number(name, optarg, 1, 1e7); break;
         case 'B': o->payload_bytes = (uint32_t)number(name, optarg, 32, 60000); break;
+        case 'A': o->to_application = number(name, optarg, 0, 1) > 0; break;
         case 'y': o->spin = number(name, optarg, 0, 1) > 0; break;
         case 'c': o->receipt = number(name, optarg, 0, 1) > 0; break;
         case 'S': o->seconds = number(name, optarg, 0.1, 600); o->is_timed = true; break;

@@ -97,7 +97,8 @@ static void print_result(const struct fleet *f, double measured_s, struct cpu sp
     const struct ledger *l = &relay.ledger;
     const struct losses losses = ledger_losses(l);
     const char *loop = o->rate > 0 ? "open" : "closed";
-    double messages = l->delivered_in_time ? (double)l->delivered_in_time : 1;
+    uint64_t done = o->to_application ? l->confirmed_in_time : l->delivered_in_time;
+    double messages = done ? (double)done : 1;
 
     printf("{\"work\": \"relay\", \"protocol\": \"%s\", \"connections\": %u, \"connected\": %u, "
            "\"loop\": \"%s\", \"in_flight\": %u, \"offered_per_s\": %.0f, \"payload_bytes\": %u, \"receipt\": %s, "

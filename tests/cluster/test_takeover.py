@@ -1,5 +1,7 @@
 """A device that comes to another node while its session stands on one."""
 
+import contextlib
+import socket
 import threading
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from longwire.reasons import CloseCode
 from longwire.testing.cluster import Mesh
 from longwire.testing.process import RawClient
-from longwire.wire.packets import Ack, Push
+from longwire.wire.packets import Ack, Close, Push
 
 
 class Wanderer:
@@ -37,16 +39,19 @@ class Wanderer:
                     if text not in self.got:  # the SDK would know it too
                         self.got.append(text)
                     client.send(Ack(), frame.correlation)
-                elif frame.packet.__class__.__name__ == "Close":
+                elif isinstance(frame.packet, Close):
                     self.closes.append(frame.packet.code)
         except (EOFError, OSError):
             pass
 
     def close(self) -> None:
         for client in self.clients:
-            client.socket.close()
+            with contextlib.suppress(OSError):  # the node has closed it
+                client.socket.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
             thread.join(5)
+        for client in self.clients:
+            client.socket.close()
 
 
 @pytest.fixture

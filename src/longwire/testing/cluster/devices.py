@@ -34,6 +34,9 @@ LATE_S = 75.0
 """No confirmed message waits longer than a minute for a device that is online; and some time for a busy machine."""
 APPLICATION = -1
 _CONNECTED_WITHIN_S = 90.0
+# All members share one client: when thousands come at once, each waits for those before it.
+_API_WITHIN_S = 60.0
+_LOOKED_EVERY_S = 0.2
 _STEPS_PER_S = 50
 _CONNECTING = 50
 _PAGE = 500
@@ -82,7 +85,7 @@ class Mesh:
         self.refused: list[tuple[Key, LongwireError]] = []
         """Messages of which the SDK said that they will not go."""
         self.connects: list[tuple[float, int]] = []
-        """(when, which member) of each connection that came to stand."""
+        """(when, which member) of each session that began; one that was moved has no other sign of it."""
         self.errors: list[Exception] = []
         """What devices told ``on_error``."""
         self.pushes: dict[str, str] = {}
@@ -272,7 +275,7 @@ class Mesh:
 
     async def _enter(self) -> None:
         shared = await self._stack.enter_async_context(
-            httpx.AsyncClient(timeout=10, limits=httpx.Limits(max_connections=20))
+            httpx.AsyncClient(timeout=_API_WITHIN_S, limits=httpx.Limits(max_connections=_CONNECTING))
         )
         at_a_time = asyncio.Semaphore(_CONNECTING)
 
@@ -281,13 +284,22 @@ class Mesh:
             options = self._options if via is not None else {"http": shared, **self._options}
             device = self._cluster.device(name, via=via, on_error=self.errors.append, **options)
             self.devices.append(device)
-            device.on_state(lambda state: self._noted(number, state))
             async with at_a_time:
                 await self._stack.enter_async_context(device)
             self._keep(self._receive(number, device))
 
         # Devices are made in their order; they connect side by side.
         await asyncio.gather(*(enter(number, name) for number, name in enumerate(self._names)))
+        self._keep(self._watch_sessions())
+
+    async def _watch_sessions(self) -> None:
+        known = [""] * len(self.devices)
+        while True:
+            for number, device in enumerate(self.devices):
+                if device.session_id != known[number]:
+                    known[number] = device.session_id
+                    self.connects.append((time.monotonic(), number))
+            await asyncio.sleep(_LOOKED_EVERY_S)
 
     async def _leave(self) -> None:
         await self._end()
@@ -340,10 +352,6 @@ class Mesh:
                 self.got.append((Key.read(message.text()), time.monotonic()))
             else:
                 self.others.append((number, message))
-
-    def _noted(self, number: int, state: State) -> None:
-        if state is State.CONNECTED:
-            self.connects.append((time.monotonic(), number))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
