@@ -47,7 +47,9 @@ async def test_a_length_above_the_limit_is_refused_before_the_body_comes(port) -
 
 async def test_chunks_above_the_limit_are_refused_while_they_come(port) -> None:
     chunk = b"8000\r\n" + b" " * 32_768 + b"\r\n"
-    status, _, problem = await exchange(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 5)
+    # The last one is small: what a server has not read when it closes becomes a reset, which may overtake the answer.
+    parts = [*[chunk] * 4, b"1\r\n \r\n"]
+    status, _, problem = await exchange(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *parts)
     assert (status, problem["code"]) == (413, "payload-too-large")
 
 
