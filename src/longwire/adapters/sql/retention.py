@@ -32,10 +32,8 @@ _PUSHES_A_STEP = 20
 _ROW_BYTES = 200
 _SAMPLES = 64
 _NEIGHBOURS = 16
-_SAMPLE = (
-    f'SELECT SUM(LENGTH(payload) + {_ROW_BYTES}), MAX("offset") FROM'
-    ' (SELECT payload, "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?) AS neighbours'
-)
+# Added up here: MariaDB 10.11 has crashed on freeing the temporary table that a sum over these rows needs.
+_SAMPLE = 'SELECT LENGTH(payload), "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?'
 
 
 _Rule = Callable[[Connection, int], int]
@@ -282,8 +280,9 @@ def _uplink_bytes(connection: Connection) -> int:
     weight = 0.0
     for sample in range(_SAMPLES):
         at = first + span * sample // _SAMPLES
-        size, end = connection.exec_driver_sql(_SAMPLE, (at, _NEIGHBOURS)).one()
-        weight += size / (end + 1 - at)
+        neighbours = connection.exec_driver_sql(_SAMPLE, (at, _NEIGHBOURS)).all()
+        size = sum(payload + _ROW_BYTES for payload, _ in neighbours)
+        weight += size / (neighbours[-1][1] + 1 - at)
     return int(weight / _SAMPLES * span)
 
 

@@ -207,8 +207,14 @@ class Engine:
             raise EngineFailed(f"{Path(command[0]).name} did not end within {within_s:g} s") from None
         said = done.stdout.decode(errors="replace")
         if done.returncode != 0:
+            self._refuse_the_dead()
             raise EngineFailed(f"{Path(command[0]).name} ended with {done.returncode}: {said[-_TAIL_BYTES:]}")
         return said
+
+    def _refuse_the_dead(self) -> None:
+        # A program that cannot reach the engine says less of the cause than the engine's own log.
+        if self._process is not None and self._process.poll() is not None:
+            raise EngineFailed(f"{self.name} ended with {self._process.returncode}; its log: {self._tail()}")
 
     @property
     def working_folder(self) -> Path:
@@ -233,8 +239,7 @@ class Engine:
         self._process = _SPAWNER.submit(self._spawn, command).result()
         deadline = time.monotonic() + self.ready_within_s
         while not self._is_ready():
-            if not self.is_running:
-                raise EngineFailed(f"{self.name} ended with {self._process.returncode}; its log: {self._tail()}")
+            self._refuse_the_dead()
             if time.monotonic() > deadline:
                 raise EngineFailed(
                     f"{self.name} was not ready on {self.ports} within {self.ready_within_s:g} s; "

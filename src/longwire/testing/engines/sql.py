@@ -19,10 +19,8 @@ _USER = "longwire"
 _PASSWORD = "longwire"  # noqa: S105 - of an engine that only this machine reaches, and only for a test
 
 
-class MariaDb(Engine):
-    """One MariaDB server."""
-
-    name = "mariadb"
+class _Sql(Engine):
+    """A server of databases."""
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         super().__init__(folder)
@@ -40,9 +38,21 @@ class MariaDb(Engine):
         self.execute(f"CREATE DATABASE {name}")
         return self._url_of(name)
 
-    def execute(self, statements: str) -> str:
-        """Runs statements by the server's own client; what it printed. Raises EngineFailed."""
-        return self.run([*self._client(), "--execute", statements])
+    def execute(self, statement: str) -> str:
+        """Runs a statement by the server's own client; what it printed. Raises EngineFailed."""
+        raise NotImplementedError
+
+    def _url_of(self, database: str) -> str:
+        raise NotImplementedError
+
+
+class MariaDb(_Sql):
+    """One MariaDB server."""
+
+    name = "mariadb"
+
+    def execute(self, statement: str) -> str:
+        return self.run([*self._client(), "--execute", statement])
 
     @property
     def data(self) -> Path:
@@ -75,6 +85,7 @@ class MariaDb(Engine):
             f"--datadir={self.data}",
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
+            f"--tmpdir={self.data}",
             "--socket=s.sock",  # in the data folder; a whole path may be too long for a socket
             f"--pid-file={self.folder / 'pid'}",
             f"--init-file={self.folder / 'init.sql'}",
@@ -110,32 +121,18 @@ class MariaDb(Engine):
         return ["--user=root"] if os.geteuid() == 0 else []
 
 
-class Postgres(Engine):
+class Postgres(_Sql):
     """One PostgreSQL server. Root may not run it: then it runs as ``postgres``, on a folder that user can reach."""
 
     name = "postgres"
     stop_signal = signal.SIGINT  # "fast": open sessions are ended, their transactions undone
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        super().__init__(folder)
-        self.durable = durable
+        super().__init__(folder, durable=durable)
         self.user = "postgres" if os.geteuid() == 0 else None
         self._data: Path | None = None
-        self._names = (f"lw{number}" for number in itertools.count(1))
-
-    @property
-    def url(self) -> str:
-        """Of the database ``longwire``."""
-        return self._url_of(_USER)
-
-    def fresh_url(self) -> str:
-        """Makes an empty database; its URL."""
-        name = next(self._names)
-        self.execute(f"CREATE DATABASE {name}")
-        return self._url_of(name)
 
     def execute(self, statement: str) -> str:
-        """Runs a statement by the server's own client; what it printed. Raises EngineFailed."""
         return self.run([*self._client(_USER), "--command", statement])
 
     @property
