@@ -9,7 +9,7 @@ from msgspec import Struct
 from pyroaring import BitMap
 
 from longwire.histogram import Histogram
-from longwire.model import APPLICATION_NO
+from longwire.model import APPLICATION_NO, Envelope
 
 
 class PushStatus(StrEnum):
@@ -87,6 +87,20 @@ class PushMessage(Struct, frozen=True):
     to: str = ""
     collapse_key: str = ""
     trace: bytes = b""
+
+
+def push_message_of(envelope: Envelope) -> PushMessage:
+    """A one-to-one message as it travels between nodes."""
+    return PushMessage(
+        envelope.message_id,
+        envelope.kind,
+        envelope.payload,
+        envelope.sent_at_ms,
+        envelope.sender,
+        envelope.to,
+        envelope.collapse_key,
+        envelope.trace,
+    )
 
 
 class NewPush(Struct, frozen=True):

@@ -290,7 +290,7 @@ async def test_what_a_lost_request_carried_comes_before_what_follows_it(nodes) -
     sender = await nodes.at(0, "s")
     nodes.rooms[0].client.failing.add("forward")
     assert (await sender.tell("device:r", b"1")).status == 0
-    await nodes.until(lambda: nodes.rooms[0].courier.behind)
+    await nodes.until(lambda: "nudge" in nodes.rooms[0].client.sent)
     nodes.rooms[0].client.failing.clear()
     for n in range(2, 6):
         assert (await sender.tell("device:r", b"%d" % n)).status == 0
@@ -340,6 +340,24 @@ async def test_what_a_node_died_with_between_commit_and_forward_comes_with_the_n
     await nodes.pass_time(31)
     assert texts([await receiver.push()]) == ["1"]
     await nodes.hears_nothing(busy)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["here", "on another node"])
+async def test_a_repeat_of_what_a_node_died_with_comes_before_what_follows_it(make, at) -> None:
+    nodes = await make(3).start()
+    receiver = await nodes.at(at, "r")
+    dying = await nodes.at(2, "s")
+    nodes.rooms[2].courier.deliver = lambda *_: None  # it is killed here
+    repeated = Send(new_message_id(), "device:r", "chat", b"1")
+    dying.send(repeated, 1, receipt=True)
+    assert (await dying.get(Sent, 1)).status == Status.OK
+    sender = await nodes.at(0, "s")
+    sender.send(repeated, 1, receipt=True)
+    for n in range(2, 6):
+        sender.send(Send(new_message_id(), "device:r", "chat", b"%d" % n), n, receipt=True)
+    assert [(await sender.get(Sent, n)).status for n in range(1, 6)] == [Status.DUPLICATE, *[Status.OK] * 4]
+    assert texts(await receiver.pushes(5)) == ["1", "2", "3", "4", "5"]
+    await nodes.hears_nothing(receiver)
 
 
 async def test_the_look_finds_what_was_missed_by_a_session_that_has_others_under_way(nodes) -> None:

@@ -444,20 +444,6 @@ def _owes(session: Session) -> bool:
     return window is not None and (window.is_catching_up or any(not handle & 1 for handle in window.unacked))
 
 
-def push_message_of(envelope: Envelope) -> PushMessage:
-    """A message as it travels to other nodes."""
-    return PushMessage(
-        envelope.message_id,
-        envelope.kind,
-        envelope.payload,
-        envelope.sent_at_ms,
-        envelope.sender,
-        envelope.to,
-        envelope.collapse_key,
-        envelope.trace,
-    )
-
-
 def told(push: Push, trace: bytes) -> PushMessage:
     """A message that goes at most once, as it travels to other nodes."""
     return PushMessage(

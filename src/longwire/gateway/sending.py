@@ -21,7 +21,7 @@ from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.gateway.answer import BUSY_RETRY_MS, Answer
 from longwire.gateway.counters import Counters
-from longwire.gateway.delivery import Delivery, push_message_of, relayed, told
+from longwire.gateway.delivery import Delivery, relayed, told
 from longwire.gateway.directory import Directory
 from longwire.gateway.groups import Groups
 from longwire.gateway.hub import Hub
@@ -33,6 +33,7 @@ from longwire.model import Committed, Envelope, UplinkRecord
 from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkWriter
+from longwire.push_model import push_message_of
 from longwire.reasons import CloseCode, Status
 from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send
 
@@ -367,6 +368,9 @@ class Sending:
 
     def deliver(self, envelope: Envelope, outcome: Committed) -> None:
         """Hands a committed message to the sessions of its receivers."""
+        if outcome.status is Status.DUPLICATE and self._across is not None:
+            self._have_read(self._across, envelope)
+            return
         far: list[int] | None = None
         for device_no in outcome.receivers:
             session = self._hub.find(device_no)
@@ -382,6 +386,16 @@ class Sending:
             session = self._hub.find(envelope.receivers[0])
             if session is not None and session.window is not None:
                 session.window.is_full = True
+
+    def _have_read(self, across: Across, envelope: Envelope) -> None:
+        """The first of a repeat may have been committed by a node that died before it delivered it: it waits in the
+        inboxes, and what its sender sends next must not overtake it.
+        """
+        for device_no in envelope.receivers:
+            session = self._hub.find(device_no)
+            if session is not None:
+                self._delivery.nudge(session)
+        across.nudge(self._far(envelope.receivers))
 
     def _relay(self, session: Session, packet: Send, receivers: tuple[int, ...], to: str, trace: bytes) -> None:
         """At most once, to those online now."""

@@ -25,7 +25,7 @@ from longwire.ports.link import Called, LinkedNode, Sent
 from longwire.ports.messages import MessageStore
 from longwire.ports.registry import Registry
 from longwire.ports.routes import RouteTable
-from longwire.push_model import Broadcasted, BroadcastOrder, PushMessage, SegmentReceipts
+from longwire.push_model import Broadcasted, BroadcastOrder, SegmentReceipts, push_message_of
 from longwire.reasons import CloseCode, Status
 
 log = logging.getLogger(__name__)
@@ -239,8 +239,11 @@ class HttpLink:
             envelope.online = tuple(no for no in envelope.receivers if no in online)
 
     def _deliver(self, envelope: Envelope, result: Committed) -> None:
-        if result.receivers:
-            self._courier.deliver(_message_of(envelope), result.seq, result.receivers)
+        if result.status is Status.DUPLICATE:
+            # A process that died may have committed the first, and delivered it to nobody.
+            self._courier.nudge(envelope.receivers)
+        elif result.receivers:
+            self._courier.deliver(push_message_of(envelope), result.seq, result.receivers)
 
     async def _send_for_now(self, envelope: Envelope) -> Sent:
         told: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
@@ -249,7 +252,7 @@ class HttpLink:
             if not told.done():
                 told.set_result(written)
 
-        self._courier.relay(_message_of(envelope), envelope.receivers, done)
+        self._courier.relay(push_message_of(envelope), envelope.receivers, done)
         try:
             async with asyncio.timeout(_TELL_WITHIN_S):
                 written = await told
@@ -425,19 +428,6 @@ _nothing = wire.decoder(None)
 def _is_for_now(envelope: Envelope) -> bool:
     """A TTL of 0."""
     return envelope.expires_at_ms <= envelope.sent_at_ms
-
-
-def _message_of(envelope: Envelope) -> PushMessage:
-    return PushMessage(
-        envelope.message_id,
-        envelope.kind,
-        envelope.payload,
-        envelope.sent_at_ms,
-        envelope.sender,
-        envelope.to,
-        envelope.collapse_key,
-        envelope.trace,
-    )
 
 
 def _sent(envelope: Envelope, status: Status, acked_by: tuple[int, ...] = ()) -> Sent:
