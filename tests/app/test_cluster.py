@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from longwire.adapters.redis import RedisTokens, connect
 from longwire.app import cluster, engines
 from longwire.app.run import Addresses, OnStarted, Process, StartFailed
 from longwire.app.settings import Settings, load
@@ -19,6 +20,7 @@ from longwire.app.store_schema import check_store, migrate_store
 from longwire.application import Longwire
 from longwire.cli.first_keys import ServeKeys
 from longwire.errors import StoreUnavailable
+from longwire.model import Credential
 from longwire.testing.engines import Kafka, MariaDb, Redis, ZooKeeper, free_ports
 from longwire.testing.faults import FaultProxy
 
@@ -197,6 +199,31 @@ async def test_a_gateway_starts_without_store_redis_and_kafka_and_takes_them_whe
         return await ready(addresses.internal_url) == "ready"
 
     await until(is_whole)
+
+
+async def test_a_token_that_is_revoked_while_redis_is_away_is_barred_when_it_is_back(
+    start: Start, flags: dict[str, Any], away
+) -> None:
+    redis = away(flags["redis_url"])
+    api, _ = await start(roles="api", redis_url=f"redis://{redis.address}/0")
+    token_hash = b"\x11" * 32
+    copies = RedisTokens(connect(flags["redis_url"]), flags["cluster_name"])
+    await copies.put_many([(token_hash, Credential(1, "d-1", 1 << 50, False, False, 0), True)])
+    redis.refuse()
+    redis.cut()
+    assert api.system.engines.bar_tokens is not None
+    await api.system.engines.bar_tokens([token_hash], 60)
+    redis.pass_on()
+
+    async def is_barred() -> bool:
+        (copy,) = await copies.get_many([token_hash])
+        return copy is not None and copy.credential is None
+
+    try:
+        assert not await is_barred()
+        await until(is_barred)
+    finally:
+        await copies._server.aclose()
 
 
 async def test_a_library_that_is_missing_is_named_with_its_extra() -> None:

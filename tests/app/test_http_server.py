@@ -1,6 +1,7 @@
 """A request's head is bounded in time and in bytes, whatever a stranger sends."""
 
 import asyncio
+import socket
 
 import pytest
 from fastapi import FastAPI
@@ -71,3 +72,12 @@ async def test_a_body_larger_than_a_head_may_be_is_no_head(port: int) -> None:
     head = b"POST /hello HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n"
     request = head + b"content-length: %d\r\n\r\n" % len(body) + body
     assert (await answer_to(port, request)).startswith(b"HTTP/1.1 200")
+
+
+async def test_an_answer_in_two_writes_does_not_wait_for_the_clients_acknowledgement() -> None:
+    server = HttpServer(FastAPI(), "127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", server.port)):
+        accepted, _ = server._socket.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await server.stop()

@@ -39,9 +39,11 @@ sys.exit(run_workers(settings, run_one))
 STAYS = """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     ready()
+    (folder / f"up.{os.getpid()}").touch()
     while True:
         time.sleep(10)
 """
+DOES_NOT_GO = STAYS.replace("os._exit(0)", '(folder / f"told.{os.getpid()}").touch()')
 
 
 class Parent:
@@ -58,6 +60,10 @@ class Parent:
         """By process id, the name of each worker that ever was."""
         found = (path.name.rpartition(".") for path in self.folder.glob("node-*"))
         return {int(pid): name for name, _, pid in found}
+
+    def count(self, what: str) -> int:
+        """How many workers are ``up``, or were ``told`` to end and have not."""
+        return len(list(self.folder.glob(f"{what}.*")))
 
     def living(self) -> list[int]:
         return [pid for pid in self.started() if Path(f"/proc/{pid}").exists()]
@@ -132,8 +138,7 @@ def test_workers_that_never_get_ready_end_their_parent_with_their_status(run) ->
 
 def test_a_hangup_restarts_them_one_after_the_other(run) -> None:
     parent = run("    time.sleep(0.1)\n" + STAYS)
-    wait_until(lambda: len(parent.started()) == 3)
-    time.sleep(0.5)
+    wait_until(lambda: parent.count("up") == 3)
     parent.process.send_signal(signal.SIGHUP)
     fewest = 3
     over = time.monotonic() + 20
@@ -146,20 +151,18 @@ def test_a_hangup_restarts_them_one_after_the_other(run) -> None:
 
 
 def test_a_worker_that_does_not_go_is_killed(run) -> None:
-    parent = run("    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    ready()\n    time.sleep(60)\n")
-    wait_until(lambda: len(parent.started()) == 3)
-    time.sleep(0.3)
+    parent = run(DOES_NOT_GO)
+    wait_until(lambda: parent.count("up") == 3)
     parent.process.send_signal(signal.SIGTERM)
     assert parent.process.wait(20) == 1
     assert parent.living() == []
 
 
 def test_a_second_interrupt_ends_them_at_once(run) -> None:
-    parent = run("    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    ready()\n    time.sleep(60)\n")
-    wait_until(lambda: len(parent.started()) == 3)
-    time.sleep(0.3)
+    parent = run(DOES_NOT_GO)
+    wait_until(lambda: parent.count("up") == 3)
     parent.process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    wait_until(lambda: parent.count("told") == 3)
     parent.process.send_signal(signal.SIGINT)
     wait_until(lambda: parent.process.poll() is not None, 0.9)
     assert parent.living() == []

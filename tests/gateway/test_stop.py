@@ -47,6 +47,16 @@ async def test_every_device_is_told_to_come_back_at_a_moment_of_its_own(house, f
     assert await house.routes.find([house.no_of("d-0")]) == [None]
 
 
+async def test_a_stop_that_gives_no_time_is_not_undone_either(house) -> None:
+    peer = await house.device("d-1")
+    house.node.begin_drain(60.0)
+    stopping = asyncio.ensure_future(stop_node(house))
+    assert (await peer.ended()).code == CloseCode.DRAINING
+    house.node.end_drain()
+    assert house.node.info().is_draining
+    await stopping
+
+
 async def test_peers_that_do_not_close_do_not_hold_the_stop(house, flavour) -> None:
     peers = [await house.device(f"d-{n}", flavour) for n in range(3)]
     for peer in peers:

@@ -15,7 +15,7 @@ from longwire.ports.audit import AuditLog
 from longwire.ports.idempotency import IdempotencyStore
 from longwire.ports.messages import MessageStore
 from longwire.ports.push_waiting import PushWaiting
-from longwire.ports.uplink import DeadLetters, UplinkLog
+from longwire.ports.uplink import DeadLetters, UplinkHistory
 
 if TYPE_CHECKING:
     from longwire.accounts.groups import Groups
@@ -114,6 +114,6 @@ class Services:
     nodes: "Nodes" = field(default_factory=_missing)
     idempotency: IdempotencyStore = field(default_factory=_missing)
     audit: AuditLog = field(default_factory=_missing)
-    uplink: UplinkLog = field(default_factory=_missing)
+    uplink: UplinkHistory = field(default_factory=_missing)
     message_store: MessageStore = field(default_factory=_missing)
     push_waiting: PushWaiting = field(default_factory=_missing)

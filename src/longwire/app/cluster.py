@@ -97,6 +97,7 @@ def cluster(settings: Settings, clock: Clock, node_id: str) -> EngineSet:
     jobs = [
         Job("the opening of the store", opening.run),
         Job("the watch of webhooks", partial(_watch_webhooks, stores)),
+        Job("the bars of changed tokens", tokens.run),
         Job("the hints of whose inbox has something", partial(inbox_hints.run, stores.messages.waits_in)),
         Job("the hints of whom a push waits for", stores.push_waiting.run),
     ]

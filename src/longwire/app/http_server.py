@@ -103,6 +103,8 @@ class HttpServer:
         themselves. Raises OSError."""
         self._on_stop = on_stop
         self._socket = socket.create_server((host, port), backlog=_BACKLOG)
+        # For what it accepts; uvloop sets it by itself, asyncio does not on a socket made like this.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(
             uvicorn.Config(

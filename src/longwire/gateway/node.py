@@ -298,11 +298,9 @@ class Node:
         """
         for listener in self._listeners:
             listener.stop_accepting()
+        self._drain.begin(drain_s, is_stopping=True)
         if drain_s > 0:
-            self._drain.begin(drain_s, is_stopping=True)
             await self._drain.wait()
-        self._admission.is_draining = True
-        self._changed()
         await self._tell_devices()
         self._delivery.stop_waiting()
         await self._broadcasts.drain(_FLUSHED_WITHIN_S)

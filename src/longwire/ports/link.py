@@ -52,21 +52,8 @@ class Taken(Struct, array_like=True, gc=False):
     """Who was written to; told only of what goes at most once."""
 
 
-class Link(Protocol):
-    """Reaches sessions wherever they are."""
-
-    async def close_session(self, device_no: int, code: CloseCode, reason: str) -> bool:
-        """Closes the device's session if it has one; whether it had."""
-        ...
-
-    async def send(self, envelope: Envelope, wait_ack_s: float = 0.0) -> Sent:
-        """Commits a message of the application and delivers it; returns once it is durable or refused, and with
-        ``wait_ack_s`` once every receiver acknowledged it, or that time is over."""
-        ...
-
-    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
-        """As ``send``, each with its own outcome, in as few commits as come; nobody waits for acknowledgements."""
-        ...
+class Asked(Protocol):
+    """What is asked in the same words of all nodes at once and of one, which answers for the sessions that it has."""
 
     def number_of(self, device_id: str) -> int | None:
         """The number of a device with a session, where that is known without waiting; None says nothing."""
@@ -106,6 +93,23 @@ class Link(Protocol):
         """Sessions, as last known; never waits."""
         ...
 
+
+class Link(Asked, Protocol):
+    """Reaches sessions wherever they are."""
+
+    async def close_session(self, device_no: int, code: CloseCode, reason: str) -> bool:
+        """Closes the device's session if it has one; whether it had."""
+        ...
+
+    async def send(self, envelope: Envelope, wait_ack_s: float = 0.0) -> Sent:
+        """Commits a message of the application and delivers it; returns once it is durable or refused, and with
+        ``wait_ack_s`` once every receiver acknowledged it, or that time is over."""
+        ...
+
+    async def send_many(self, envelopes: Sequence[Envelope]) -> list[Sent]:
+        """As ``send``, each with its own outcome, in as few commits as come; nobody waits for acknowledgements."""
+        ...
+
     async def drain(self, node_id: str, within_s: float) -> bool:
         """Has a node send its devices elsewhere; False where no such node lives. Raises StoreUnavailable."""
         ...
@@ -122,7 +126,7 @@ class Link(Protocol):
         ...
 
 
-class LinkedNode(Protocol):
+class LinkedNode(Asked, Protocol):
     """What a node does when another process asks. The plain calls run in one turn of the loop and do not raise."""
 
     @property
@@ -130,10 +134,6 @@ class LinkedNode(Protocol):
 
     def has(self, device_no: int) -> bool:
         """Whether a session of the device stands here."""
-        ...
-
-    def number_of(self, device_id: str) -> int | None:
-        """The number of a device whose session is here."""
         ...
 
     def arrive(self, forwards: Sequence[Forward]) -> list[Taken]:
@@ -154,36 +154,6 @@ class LinkedNode(Protocol):
 
     def strike(self, device_no: int, code: CloseCode, reason: str) -> bool:
         """Closes the device's session, also one that is about to stand; whether one stood."""
-        ...
-
-    async def broadcast(self, node_id: str, order: BroadcastOrder) -> Broadcasted:
-        """As ``Link.broadcast``."""
-        ...
-
-    async def end_push(self, push_no: int) -> list[SegmentReceipts]:
-        """This node does not write the push any more; what it had gathered and not flushed."""
-        ...
-
-    async def catch_up(self, devices: BitMap) -> None:
-        """Has those of the sessions that are here look whether a push waits."""
-        ...
-
-    async def call(
-        self, device_no: int, command_id: bytes, method: str, payload: bytes, timeout_ms: int, trace: bytes = b""
-    ) -> Called:
-        """Asks a method of a device that is here; OFFLINE where it is not."""
-        ...
-
-    async def sessions(self, device_nos: Sequence[int]) -> list[SessionView | None]:
-        """The live session of each device, if it is here."""
-        ...
-
-    async def report(self, node_id: str) -> NodeReport | None:
-        """What this node says of itself; None for another's id."""
-        ...
-
-    def session_count(self) -> int:
-        """Sessions that are here."""
         ...
 
     def begin_drain(self, within_s: float) -> None:

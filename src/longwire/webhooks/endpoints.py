@@ -18,7 +18,7 @@ from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id, new_secret, prefixed
 from longwire.operations_model import Webhook, WebhookLetter
 from longwire.ports.events import EVENT_KINDS, EventLog, WebhookStore
-from longwire.ports.uplink import UplinkLog
+from longwire.ports.uplink import UplinkReader
 from longwire.webhooks.addresses import AddressRefused, addresses_of, parse_url
 from longwire.webhooks.delivery import Courier, Patience, Sleep, body_of
 from longwire.webhooks.posting import Posted, Poster, PostSettings
@@ -68,7 +68,7 @@ class Endpoints:
         self,
         store: WebhookStore,
         events: EventLog,
-        uplink: UplinkLog,
+        uplink: UplinkReader,
         clock: Clock,
         posting: PostSettings | None = None,
         patience: Patience | None = None,

@@ -14,7 +14,7 @@ from longwire.ids import prefixed
 from longwire.model import UplinkRecord
 from longwire.operations_model import Event, Webhook
 from longwire.ports.events import EventLog, WebhookStore, consumer_of
-from longwire.ports.uplink import UplinkLog
+from longwire.ports.uplink import UplinkReader
 
 MAX_EVENTS = 500
 
@@ -71,7 +71,7 @@ class Outbox:
 class Uplink:
     """Messages of devices to the application, read from the log that its handlers read."""
 
-    def __init__(self, webhook: Webhook, uplink: UplinkLog, events: EventLog, store: WebhookStore) -> None:
+    def __init__(self, webhook: Webhook, uplink: UplinkReader, events: EventLog, store: WebhookStore) -> None:
         self._webhook_no = webhook.webhook_no
         self._consumer = consumer_of(webhook.webhook_no)
         self._uplink = uplink

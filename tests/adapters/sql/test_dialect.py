@@ -21,6 +21,11 @@ from longwire.adapters.sql.dialect import is_engine_failure, is_passing, transla
             "INSERT INTO t (a) VALUES ($1) ON CONFLICT (a, b) DO NOTHING",
         ),
         (
+            'INSERT INTO t (a, "key") VALUES (?, ?) ON CONFLICT (a, "key") DO NOTHING',
+            "INSERT IGNORE INTO t (a, `key`) VALUES (%s, %s) ",
+            'INSERT INTO t (a, "key") VALUES ($1, $2) ON CONFLICT (a, "key") DO NOTHING',
+        ),
+        (
             'INSERT INTO t VALUES (?) ON CONFLICT (a) DO UPDATE SET b = excluded.b, "to" = excluded."to"',
             "INSERT INTO t VALUES (%s) ON DUPLICATE KEY UPDATE b = VALUES(b), `to` = VALUES(`to`)",
             'INSERT INTO t VALUES ($1) ON CONFLICT (a) DO UPDATE SET b = excluded.b, "to" = excluded."to"',

@@ -508,6 +508,16 @@ async def test_a_commit_whose_outcome_is_lost_counts_once(url, lost) -> None:
         assert database.is_writable
 
 
+async def test_a_start_whose_commit_was_lost_can_be_tried_again(url, database) -> None:
+    other = SharedDatabase(url)
+    row = (other._process, 1)  # as the COMMIT left it whose answer was lost
+    await database.write(lambda c: c.exec_driver_sql(shared._ADD_PROCESS, row).close())
+    await other.start()
+    await other.write(put("a", 1), Domain.UPLINK)
+    await other.stop()
+    assert await rows(database) == [("a", 1)]
+
+
 # -- the schema -----------------------------------------------------------------------------------------------------
 
 

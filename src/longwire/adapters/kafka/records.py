@@ -9,6 +9,8 @@ from confluent_kafka import Message
 from longwire.ids import MESSAGE_ID_BYTES, is_device_id
 from longwire.limits import MAX_KIND_CHARACTERS
 from longwire.model import UplinkRecord
+from longwire.wire.packets import TRACE_BYTES
+from longwire.wire.traces import trace_of, traceparent_of
 
 MESSAGE_ID = "message_id"
 KIND = "kind"
@@ -22,7 +24,6 @@ CONSUMER = "consumer"
 
 Headers = list[tuple[str, str | bytes | None]]
 
-_TRACE_BYTES = 24
 _MAX_INTEGER = 1 << 63
 
 
@@ -33,9 +34,8 @@ def headers_of(record: UplinkRecord) -> Headers:
         (DEVICE_NO, b"%d" % record.device_no),
         (SENT_AT_MS, b"%d" % record.sent_at_ms),
     ]
-    if len(record.trace) == _TRACE_BYTES:
-        trace = record.trace.hex()
-        headers.append((TRACEPARENT, f"00-{trace[:32]}-{trace[32:]}-01".encode()))
+    if len(record.trace) == TRACE_BYTES:
+        headers.append((TRACEPARENT, traceparent_of(record.trace).encode()))
     return headers
 
 
@@ -60,14 +60,5 @@ def record_of(message: Message, number: int) -> tuple[UplinkRecord, int]:
         raise ValueError("no possible kind")
     if not (0 < device_no < _MAX_INTEGER and 0 <= sent_at_ms < _MAX_INTEGER):
         raise ValueError("no possible device_no or sent_at_ms")
-    trace = _trace(headers.get(TRACEPARENT, b"").decode("ascii"))
+    trace = trace_of(headers.get(TRACEPARENT, b"").decode("ascii"))
     return UplinkRecord(device_no, device_id, message_id, kind, payload, sent_at_ms, trace, number), letter_no
-
-
-def _trace(traceparent: str) -> bytes:
-    parts = traceparent.split("-")
-    try:
-        trace = bytes.fromhex(parts[1] + parts[2])
-    except (IndexError, ValueError):
-        return b""
-    return trace if len(trace) == _TRACE_BYTES else b""

@@ -191,10 +191,11 @@ def _postgres(masked: str, quoted: list[str]) -> str:
 def _mysql(masked: str, quoted: list[str]) -> str:
     masked = _INDEX.sub(r"FORCE INDEX (\1)", masked)
     masked = _IGNORE.sub("INSERT IGNORE INTO", masked)
-    if _NO_UPSERT.search(masked):
-        masked = _NO_UPSERT.sub("", masked).replace("INSERT INTO", "INSERT IGNORE INTO", 1)
     masked = _RESERVED.sub(r"`\g<0>`", masked).replace("%", "%%").replace("?", "%s")
-    return _UPSERT.sub(_on_duplicate, _unmask(masked, quoted, _backquoted))
+    said = _unmask(masked, quoted, _backquoted)
+    if _NO_UPSERT.search(said):
+        said = _NO_UPSERT.sub("", said).replace("INSERT INTO", "INSERT IGNORE INTO", 1)
+    return _UPSERT.sub(_on_duplicate, said)
 
 
 def _backquoted(text: str) -> str:

@@ -155,6 +155,8 @@ class SharedDatabase(Database):
         def join(connection: Connection) -> None:
             migrate.check(connection)
             connection.exec_driver_sql(_FORGET, (now_ms - _FORGET_PROCESSES_MS,)).close()
+            # There already where the answer to a start's COMMIT was lost, and it is tried again.
+            connection.exec_driver_sql(_FORGET_SELF, (self._process,)).close()
             connection.exec_driver_sql(_ADD_PROCESS, (self._process, now_ms)).close()
             connection.commit()
 
