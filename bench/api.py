@@ -81,6 +81,14 @@ class Api:
                 raise ApiFailedError(f"only {acked} of {devices} devices had acknowledged after {within_s:.0f} s")
             time.sleep(poll_s)
 
+    def time_pushes(self, count: int, devices: int, poll_s: float = POLL_S) -> list[float]:
+        """Pushes to every device one after another; of each the seconds until the store has all acknowledgements."""
+        took = []
+        for at in range(count):
+            began = time.monotonic()
+            took.append(self.wait_until_acked(self.push_to_all(f"one {at}"), devices, poll_s=poll_s) - began)
+        return took
+
 
 def api_key(data: Path) -> str:
     """The key that `longwire dev` made for its operator at the first start on this folder."""

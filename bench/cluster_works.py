@@ -10,6 +10,7 @@ import uvloop
 from bench import cluster
 from bench.api import Api
 from bench.generator import held_fleet, number, run
+from bench.processes import ServerFailedError
 from bench.servers import Server
 from bench.work import Measured, Metric, Scale, Work
 from longwire.adapters.redis import RedisRoutes, connect
@@ -24,26 +25,14 @@ def _uplink(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Meas
     """Devices write to the application: SENT follows Kafka's delivery report."""
     with cluster.running(folder, scale.relay_connections, gateways=1) as (one, endpoint):
         spent = cluster.Spent(one)
-        spent.begin()
-        result = run(
-            "relay",
-            endpoint,
-            scale.relay_connections,
-            to_application=1,
-            receipt=1,
-            in_flight=scale.in_flight,
-            payload=scale.payload_bytes,
-            seconds=scale.seconds,
-            warmup=scale.warmup_s,
-            server_pid=one.gateways[0].pid,
-        )
+        options = {**scale.relay(receipt=True), "to_application": 1, "server_pid": one.gateways[0].pid}
+        result = run("relay", endpoint, scale.relay_connections, **options)
         cost = spent.a_message(number(result, "confirmed"))
     return Measured(
         {
             "confirmed_per_s": number(result, "confirmed_per_s"),
             "p99_ms": number(result, "receipt_latency", "p99_us") / 1000,
-            "gateway_cpu_us": cost["gateway1"],
-            "all_cpu_us": cost["all"],
+            **cluster.figures(cost),
         },
         [result],
         cluster.told(cost),
@@ -56,7 +45,6 @@ def _attach(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Meas
         first = run("connect", endpoint, scale.connects, connecting=256)
         one.wait_until(lambda: one.nodes()[0]["connections"] == 0, "all have gone", 120)
         spent = cluster.Spent(one)
-        spent.begin()
         result = run("connect", endpoint, scale.connects, connecting=256)
         cost = spent.a_message(scale.connects)
     return Measured(
@@ -64,8 +52,7 @@ def _attach(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Meas
             "connects_per_s": number(result, "rate_per_s"),
             "p99_ms": number(result, "latency", "p99_us") / 1000,
             "cold_per_s": number(first, "rate_per_s"),
-            "gateway_cpu_us": cost["gateway1"],
-            "all_cpu_us": cost["all"],
+            **cluster.figures(cost),
         },
         [first, result],
         cluster.told(cost),
@@ -79,19 +66,8 @@ def _relay(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Measu
     with cluster.running(folder, scale.relay_connections, gateways=2) as (two, endpoint):
         for name, rate in (("saturated", 0), ("paced", scale.cluster_rate)):
             spent = cluster.Spent(two)
-            spent.begin()
-            result = run(
-                "relay",
-                endpoint,
-                scale.relay_connections,
-                **cluster.ports(two),
-                receipt=1,
-                in_flight=scale.in_flight,
-                payload=scale.payload_bytes,
-                seconds=scale.seconds,
-                warmup=scale.warmup_s,
-                **({"rate": rate} if rate else {}),
-            )
+            options = {**scale.relay(receipt=True, rate=rate), **cluster.ports(two)}
+            result = run("relay", endpoint, scale.relay_connections, **options)
             cost = spent.a_message(number(result, "confirmed"))
             raw.append(result)
             if rate:
@@ -104,8 +80,7 @@ def _relay(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Measu
                 figures |= {
                     "confirmed_per_s": number(result, "confirmed_per_s"),
                     "delivered_per_s": number(result, "rate_per_s"),
-                    "gateway_cpu_us": (cost["gateway1"] + cost["gateway2"]) / 2,
-                    "all_cpu_us": cost["all"],
+                    **cluster.figures(cost),
                 }
             notes += [f"{name}: {line}" for line in cluster.told(cost)]
     return Measured(figures, raw, notes)
@@ -125,18 +100,13 @@ def _push(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Measur
             connected = fleet.connected + other.connected
             cluster.settled(three)
             spent = cluster.Spent(three)
-            spent.begin()
-            took = []
-            for at in range(scale.pushes):
-                began = time.monotonic()
-                took.append(api.wait_until_acked(api.push_to_all(f"one {at}"), connected, poll_s=0.05) - began)
+            took = api.time_pushes(scale.pushes, connected, poll_s=0.05)
             cost = spent.a_message(scale.pushes * connected)
     return Measured(
         {
             "devices_per_s": connected / median(took),
             "slowest_s": max(took),
-            "gateway_cpu_us": sum(cost[f"gateway{n}"] for n in (1, 2, 3)) / 3,
-            "all_cpu_us": cost["all"],
+            **cluster.figures(cost),
         },
         [fleet.final, other.final],
         [*cluster.told(cost), *([] if connected == scale.cluster_sessions else ["not all were connected"])],
@@ -159,7 +129,8 @@ async def _look_up(url: str, count: int) -> dict[str, float]:
     began = time.perf_counter()
     found = await routes.find(wanted)
     by_id_ms = (time.perf_counter() - began) * 1000
-    assert all(found)
+    if not all(found):
+        raise ServerFailedError(f"{found.count(None)} of {count} routes were not found")
     began = time.perf_counter()
     for segment in sorted({device_no >> 16 for device_no in everybody[:count]}):
         await routes.whereabouts(segment)

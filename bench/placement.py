@@ -40,8 +40,8 @@ HEADS = (
 PLOT = Path(__file__).parents[1] / "docs" / "placement.svg"
 
 
-def info(node_id: str, **facts: float) -> NodeInfo:
-    return NodeInfo(node_id, "h", 7300, None, "ws://h:7300/ws", **facts)  # type: ignore[arg-type]
+def info(node_id: str, weight: float = 1.0) -> NodeInfo:
+    return NodeInfo(node_id, "h", 7300, None, "ws://h:7300/ws", weight=weight)
 
 
 class Fleet:

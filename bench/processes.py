@@ -9,7 +9,7 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +93,7 @@ class ServerProcess:
 
     def cpu_s(self) -> float:
         """User and system time of the process and its descendants so far."""
-        ticks = 0
-        for pid in _tree(self.pid):
-            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(after_name[11]) + int(after_name[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_s(_tree(self.pid))
 
     def forget_peak(self) -> None:
         """From now on `peak_kb` is of the time since. Raises ServerFailedError where the kernel does not do that."""
@@ -134,6 +130,15 @@ class ServerProcess:
             if (is_still and waited_s >= at_least_s) or waited_s >= at_most_s:
                 return current
             last = current
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """User and system time of these processes so far."""
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _tree(pid: int) -> Iterator[int]:

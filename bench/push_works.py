@@ -57,10 +57,7 @@ def _push_acked(server: Server, protocol: str, folder: Path, scale: Scale) -> Me
         api, process = api_of(endpoint), endpoint.process
         with held_fleet(endpoint, scale.push_sessions) as fleet:
             cpu_s = process.cpu_s()
-            took = []
-            for at in range(scale.pushes):
-                began = time.monotonic()
-                took.append(api.wait_until_acked(api.push_to_all(f"one {at}"), fleet.connected) - began)
+            took = api.time_pushes(scale.pushes, fleet.connected)
             began = time.monotonic()
             posted = [api.push_to_all(f"together {at}") for at in range(scale.pushes)]
             together_s = max(api.wait_until_acked(push_id, fleet.connected) for push_id in posted) - began

@@ -55,6 +55,17 @@ class Scale:
             self.fan_out_receivers + 1,
         )
 
+    def relay(self, *, receipt: bool, rate: int = 0) -> dict[str, object]:
+        """The generator's options of a relay: saturated, or by a schedule of so many messages a second."""
+        options: dict[str, object] = {
+            "payload": self.payload_bytes,
+            "in_flight": self.in_flight,
+            "receipt": int(receipt),
+            "seconds": self.seconds,
+            "warmup": self.warmup_s,
+        }
+        return {**options, "rate": rate} if rate else options
+
 
 QUICK = Scale(
     idle_connections=2_000,

@@ -66,17 +66,7 @@ def _connect(server: Server, protocol: str, folder: Path, scale: Scale) -> Measu
 
 
 def _relay_options(scale: Scale, pid: int, receipt: bool, rate: int = 0) -> dict[str, object]:
-    options: dict[str, object] = {
-        "payload": scale.payload_bytes,
-        "in_flight": scale.in_flight,
-        "receipt": int(receipt),
-        "seconds": scale.seconds,
-        "warmup": scale.warmup_s,
-        "server_pid": pid,
-    }
-    if rate:
-        options["rate"] = rate
-    return options
+    return {**scale.relay(receipt=receipt, rate=rate), "server_pid": pid}
 
 
 def _relay(server: Server, protocol: str, folder: Path, scale: Scale) -> Measured:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from longwire.ids import new_message_id
+from longwire.reasons import Status
 from longwire.testing.cluster import Cluster, SharedEngines
 from longwire.testing.engines import Engine
 from longwire.testing.process import RawClient
-from longwire.wire.packets import Close, Connect
+from longwire.wire.packets import FLAG_RECEIPT, Close, Connect, Send, Sent
 
 HERE = Path(__file__).parent
 
@@ -15,6 +17,14 @@ def a_cluster(folder: Path, engines: SharedEngines, **options: object) -> Cluste
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"CLUSTER_TEST_LOG": str(folder / "handled"), **options.pop("settings", {})}
     return Cluster(folder, engines, application="cluster_app:app", python_path=HERE, settings=settings, **options)
+
+
+def go_away(engine: Engine, how: str) -> None:
+    """The engine is gone: ``stopped`` or ``frozen``."""
+    if how == "frozen":
+        engine.freeze()
+    else:
+        engine.stop()
 
 
 def back(engine: Engine) -> None:
@@ -38,3 +48,11 @@ def refusal(port: int, device_id: str, token: str) -> Close | None:
         client.send(Connect(token, device_id), 1)
         packet = client.next().packet
         return packet if isinstance(packet, Close) else None
+
+
+def answer_to(client: RawClient, to: str) -> Status:
+    """Sends a message to ``to``, "" the application; what it is answered."""
+    client.send(Send(new_message_id(), to, "k", b""), 5, FLAG_RECEIPT)
+    while not isinstance(packet := client.next().packet, Sent):
+        pass
+    return Status(packet.status)

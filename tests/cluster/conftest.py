@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster_house import a_cluster, back
+from cluster_house import a_cluster, back, go_away
 
 from longwire.client import OutboxLimits
 from longwire.testing.cluster import Cluster, Mesh, SharedEngines
@@ -89,8 +89,8 @@ def engines(cluster: Cluster) -> SharedEngines:
 
 @pytest.fixture
 def away(engines: SharedEngines) -> Iterator[Callable[[Engine, str], None]]:
-    """``away(engine, how)``: it is gone: ``stopped`` or ``frozen``. ``back`` brings it again."""
-    yield lambda engine, how: engine.freeze() if how == "frozen" else engine.stop()
+    """``go_away``; whatever has gone comes back behind the test, if not before."""
+    yield go_away
     for engine in engines.all():
         back(engine)
 

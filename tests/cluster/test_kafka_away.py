@@ -1,14 +1,12 @@
 """Kafka is away: the SDK keeps what is for the application, receipts of pushes wait, all else goes on."""
 
 import pytest
-from cluster_house import back
+from cluster_house import answer_to, back
 
 from longwire.client import OutboxLimits
-from longwire.ids import new_message_id
 from longwire.reasons import Status
 from longwire.testing.cluster import Mesh
 from longwire.testing.process import RawClient
-from longwire.wire.packets import FLAG_RECEIPT, Send, Sent
 
 
 @pytest.mark.parametrize("how", ["stopped", pytest.param("frozen", marks=pytest.mark.chaos)])
@@ -25,7 +23,9 @@ def test_uplink_is_kept_by_the_sdk_and_receipts_wait(cluster, engines, strict, a
         connects = len(mesh.connects)
         away(engines.kafka, how)
         push = mesh.push()
-        assert uplink(cluster.gateways[0].port, f"{prefix}-raw", token) is Status.NOT_DURABLE
+        with RawClient(cluster.gateways[0].port) as client:
+            client.connect(f"{prefix}-raw", token)
+            assert answer_to(client, "") is Status.NOT_DURABLE
         mesh.wait_talked(100)
         cluster.wait_until(
             lambda: len({number for number, message in mesh.others if message.kind == mesh.pushes[push]}) == 12,
@@ -37,14 +37,3 @@ def test_uplink_is_kept_by_the_sdk_and_receipts_wait(cluster, engines, strict, a
         telling.check()
     assert len(mesh.connects) == connects
     cluster.routes_equal_nodes()
-
-
-def uplink(port: int, device_id: str, token: str) -> Status:
-    """What a message to the application is answered."""
-    with RawClient(port) as client:
-        client.connect(device_id, token)
-        client.send(Send(new_message_id(), "", "k", b""), 5, FLAG_RECEIPT)
-        while True:
-            packet = client.next().packet
-            if isinstance(packet, Sent):
-                return Status(packet.status)

@@ -3,6 +3,7 @@
 import pytest
 from cluster_house import back, refusal
 
+from longwire.client import Device
 from longwire.reasons import CloseCode
 from longwire.testing.cluster import Mesh
 
@@ -46,8 +47,6 @@ def test_a_table_that_was_emptied_is_whole_again_with_its_hints(cluster, engines
     for name in names:
 
         async def first(name: str = name) -> str:
-            from longwire.client import Device
-
             async with Device(device_id=name, token=tokens[name], address=cluster.gateways[1].address) as device:
                 return (await device.receive(75)).text()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from cluster_house import a_cluster, handled
 
-from longwire.client import Offline
+from longwire.client import Message, Offline
+from longwire.ids import message_id_text
 from longwire.reasons import Status
 from longwire.testing.cluster import Mesh
 
@@ -95,14 +96,17 @@ def test_presence_names_the_node_whichever_api_is_asked(cluster, spread) -> None
 
 
 def test_a_withdrawn_push_is_told_on_every_node(cluster, spread) -> None:
+    notices: list[tuple[int, Message]] = []
+    for number, device in enumerate(spread.devices):
+        device.on("longwire.withdrawn")(lambda notice, number=number: notices.append((number, notice)))
     push = spread.push()
     spread.check_pushes()
+    (name,) = {message_id_text(spread.wait_given(number, spread.pushes[push])[0].message_id) for number in range(6)}
     cluster.call("POST", f"/v1/pushes/{push}/withdraw", number=1)
-    for number in range(6):
-        spread.devices[number]  # each is told by a message of the system's, which the SDK hands on
-    cluster.wait_until(
-        lambda: cluster.call("GET", f"/v1/pushes/{push}")["status"] == "withdrawn", "the push is withdrawn"
-    )
+    cluster.wait_until(lambda: len(notices) >= 6, "each device is told")
+    assert sorted(number for number, _ in notices) == list(range(6))
+    assert all((notice.sender, notice.json()) == ("", {"message_id": name}) for _, notice in notices)
+    assert cluster.call("GET", f"/v1/pushes/{push}")["status"] == "withdrawn"
 
 
 def test_uplink_reaches_handlers_and_what_they_refuse_is_replayed(cluster, spread) -> None:

@@ -1,9 +1,13 @@
 """Two of everything: whichever is asked knows what the others did."""
 
+import os
+import signal
+
 import pytest
-from cluster_house import a_cluster
+from cluster_house import a_cluster, refusal
 
 from longwire.testing.cluster import Mesh
+from longwire.testing.engines.process import family
 
 
 def test_what_one_api_does_the_other_one_sees(cluster, prefix) -> None:
@@ -20,8 +24,6 @@ def test_a_revoked_device_is_closed_on_its_node_and_its_token_is_no_good_anywher
     cluster.call("POST", f"/v1/devices/{mesh.name(0)}/revoke", number=1)
     cluster.wait_until(lambda: mesh.devices[0].last_close is not None, "its session has ended", 10)
     token, device_id = mesh.devices[0].token, mesh.name(0)
-    from cluster_house import refusal
-
     for gateway in cluster.gateways:
         close = refusal(gateway.port, device_id, token)
         assert close is not None
@@ -40,11 +42,6 @@ def test_workers_are_nodes_and_one_that_is_killed_comes_again(tmp_path, standing
         cluster.wait_until(lambda: len(cluster.nodes()) == 3, "three nodes are listed")
         with mesh.talking(50):
             mesh.wait_talked(100)
-            import os
-            import signal
-
-            from longwire.testing.engines.process import family
-
             os.kill(list(family(cluster.gateways[0].pid))[1], signal.SIGKILL)
             mesh.wait_talked(100)
         mesh.check()

@@ -1,14 +1,12 @@
 """SQL is away: devices stay, known tokens connect, uplink is taken; what needs the store is answered politely."""
 
 import pytest
-from cluster_house import a_cluster, back
+from cluster_house import a_cluster, answer_to, back, go_away
 
 from longwire.client import OutboxLimits
-from longwire.ids import new_message_id
 from longwire.reasons import Status
 from longwire.testing.cluster import Mesh, SharedEngines
 from longwire.testing.process import RawClient
-from longwire.wire.packets import FLAG_RECEIPT, Send, Sent
 
 
 @pytest.mark.parametrize("how", ["stopped", pytest.param("frozen", marks=pytest.mark.chaos)])
@@ -26,8 +24,7 @@ def test_the_same_without_postgresql(tmp_path, prefix, how) -> None:
         a_cluster(tmp_path / "cluster", engines) as cluster,
         Mesh(cluster, 12, prefix=prefix, outbox=OutboxLimits(in_flight=1)) as mesh,
     ):
-        away = lambda engine, how: engine.freeze() if how == "frozen" else engine.stop()  # noqa: E731
-        _go_without_store(cluster, engines, mesh, away, prefix, how)
+        _go_without_store(cluster, engines, mesh, go_away, prefix, how)
 
 
 def _go_without_store(cluster, engines, mesh, away, prefix, how) -> None:
@@ -41,11 +38,8 @@ def _go_without_store(cluster, engines, mesh, away, prefix, how) -> None:
         away(engines.store, how)
         with RawClient(cluster.gateways[1].port) as client:
             client.connect(name, token)
-            for to, wanted in ((f"device:{name}", Status.NOT_DURABLE), ("", Status.OK)):
-                client.send(Send(new_message_id(), to, "k", b""), 5, FLAG_RECEIPT)
-                while not isinstance(packet := client.next().packet, Sent):
-                    pass
-                assert packet.status == wanted, to
+            assert answer_to(client, f"device:{name}") is Status.NOT_DURABLE
+            assert answer_to(client, "") is Status.OK
         answer = cluster.api().post("/v1/pushes", json={"audience": {"devices": [name]}, "message": {"kind": "k"}})
         assert (answer.status_code, answer.json()["code"]) == (503, "store-unavailable")
         assert int(answer.headers["Retry-After"]) > 0

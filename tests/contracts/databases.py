@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import Connection
@@ -15,8 +16,23 @@ from longwire.adapters.sql.sqlite import SqliteDatabase
 from longwire.adapters.sql.tables import metadata
 from longwire.testing.engines import MariaDb, Postgres
 
+T = TypeVar("T")
+
 OpenDatabase = Callable[[], AbstractAsyncContextManager[Database]]
 """Opens a test's database: empty the first time, and with what is in it the next."""
+Maker = Callable[[], AbstractAsyncContextManager[T]]
+"""Opens what stands on a test's database, in the same way."""
+
+
+def maker_of(open_database: OpenDatabase, make: Callable[[Database], T]) -> Maker[T]:
+    """``make`` puts it on a database that is started."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[T]:
+        async with open_database() as database:
+            yield make(database)
+
+    return opened
 
 
 @contextlib.asynccontextmanager

@@ -1,13 +1,11 @@
 """What every AccountStore does, whatever engine it stands on."""
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.errors import StoreUnavailable
@@ -17,21 +15,13 @@ NOW_MS = 1_764_000_000_000
 LATER_MS = NOW_MS + 86_400_000
 
 
-Maker = Callable[[], AbstractAsyncContextManager[AccountStore]]
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker[AccountStore]:
+    return maker_of(open_database, SqlAccounts)
 
 
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[AccountStore]:
-        async with open_database() as database:
-            yield SqlAccounts(database)
-
-    return make
-
-
-@pytest.fixture
-async def store(maker: Maker) -> AsyncIterator[AccountStore]:
+async def store(maker: Maker[AccountStore]) -> AsyncIterator[AccountStore]:
     async with maker() as made:
         yield made
 

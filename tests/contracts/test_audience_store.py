@@ -1,13 +1,11 @@
 """What every AudienceStore does, whatever engine it stands on."""
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 from pyroaring import BitMap
 
 from longwire.adapters.sql.accounts import SqlAccounts
@@ -21,21 +19,13 @@ NOW_MS = 1_764_000_000_000  # 2025-11-24
 TAG, GROUP = SetKind.TAG, SetKind.GROUP
 
 
-Maker = Callable[[], AbstractAsyncContextManager[tuple[AccountStore, AudienceStore]]]
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker[tuple[AccountStore, AudienceStore]]:
+    return maker_of(open_database, lambda database: (SqlAccounts(database), SqlAudiences(database)))
 
 
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
-        async with open_database() as database:
-            yield SqlAccounts(database), SqlAudiences(database)
-
-    return make
-
-
-@pytest.fixture
-async def stores(maker: Maker) -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
+async def stores(maker: Maker[tuple[AccountStore, AudienceStore]]) -> AsyncIterator[tuple[AccountStore, AudienceStore]]:
     async with maker() as made:
         yield made
 

@@ -1,12 +1,9 @@
 """What every AuditLog does, whatever engine it stands on."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 
 from longwire.adapters.sql.audit import SqlAudit
 from longwire.errors import StoreUnavailable
@@ -16,17 +13,9 @@ from longwire.ports.audit import AuditLog
 HANG_GUARD_S = 20.0
 
 
-Maker = Callable[[], AbstractAsyncContextManager[AuditLog]]
-
-
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[AuditLog]:
-        async with open_database() as database:
-            yield SqlAudit(database)
-
-    return make
+def maker(open_database: OpenDatabase) -> Maker[AuditLog]:
+    return maker_of(open_database, SqlAudit)
 
 
 def entry(n: int) -> AuditEntry:

@@ -1,12 +1,10 @@
 """What every IdempotencyStore does, whatever engine it stands on."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 
 from longwire.adapters.sql.idempotency import SqlIdempotency
 from longwire.errors import StoreUnavailable
@@ -17,21 +15,13 @@ DAY_MS = 86_400_000
 NOW_MS = 1_764_000_000_000
 
 
-Maker = Callable[[], AbstractAsyncContextManager[IdempotencyStore]]
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker[IdempotencyStore]:
+    return maker_of(open_database, SqlIdempotency)
 
 
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[IdempotencyStore]:
-        async with open_database() as database:
-            yield SqlIdempotency(database)
-
-    return make
-
-
-@pytest.fixture
-async def store(maker: Maker) -> AsyncIterator[IdempotencyStore]:
+async def store(maker: Maker[IdempotencyStore]) -> AsyncIterator[IdempotencyStore]:
     async with maker() as made:
         yield made
 

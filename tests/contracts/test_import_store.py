@@ -1,11 +1,7 @@
 """What every ImportStore does."""
 
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 from msgspec.structs import replace
 
 from longwire.adapters.sql.imports import SqlImports
@@ -17,17 +13,9 @@ from longwire.ports.imports import ImportStore
 NOW_MS = 1_764_000_000_000
 
 
-Maker = Callable[[], AbstractAsyncContextManager[ImportStore]]
-
-
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[ImportStore]:
-        async with open_database() as database:
-            yield SqlImports(database)
-
-    return make
+def maker(open_database: OpenDatabase) -> Maker[ImportStore]:
+    return maker_of(open_database, SqlImports)
 
 
 def job() -> Import:

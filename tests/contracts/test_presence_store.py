@@ -1,12 +1,10 @@
 """What every PresenceStore does: of two notes about a device the one with the higher version counts."""
 
-import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 
 import pytest
-from databases import OpenDatabase
+from databases import Maker, OpenDatabase, maker_of
 
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.presence import SqlPresence
@@ -18,21 +16,13 @@ from longwire.ports.presence import PresenceStore
 NOW_MS = 1_764_000_000_000
 
 
-Maker = Callable[[], AbstractAsyncContextManager[tuple[AccountStore, PresenceStore]]]
+@pytest.fixture
+def maker(open_database: OpenDatabase) -> Maker[tuple[AccountStore, PresenceStore]]:
+    return maker_of(open_database, lambda database: (SqlAccounts(database), SqlPresence(database)))
 
 
 @pytest.fixture
-def maker(open_database: OpenDatabase) -> Maker:
-    @contextlib.asynccontextmanager
-    async def make() -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
-        async with open_database() as database:
-            yield SqlAccounts(database), SqlPresence(database)
-
-    return make
-
-
-@pytest.fixture
-async def stores(maker: Maker) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
+async def stores(maker: Maker[tuple[AccountStore, PresenceStore]]) -> AsyncIterator[tuple[AccountStore, PresenceStore]]:
     async with maker() as made:
         yield made
 
