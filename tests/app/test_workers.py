@@ -66,7 +66,12 @@ class Parent:
         return len(list(self.folder.glob(f"{what}.*")))
 
     def living(self) -> list[int]:
-        return [pid for pid in self.started() if Path(f"/proc/{pid}").exists()]
+        """Those of one moment: where somebody was started while it looked, it looks again."""
+        while True:
+            started = self.started()
+            living = [pid for pid in started if Path(f"/proc/{pid}").exists()]
+            if self.started() == started:
+                return living
 
     def said(self, text: str) -> int:
         return len(re.findall(text, self.log.read_text()))

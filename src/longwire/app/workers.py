@@ -151,6 +151,7 @@ class _Parent:
     def _stop_next(self) -> None:
         worker = self._restarting[0]
         if worker.pid is not None:
+            worker.close_pipe()  # what it may have said of itself is not to be taken for its successor's
             worker.is_ready, worker.is_asked_to_end = False, True
             os.kill(worker.pid, signal.SIGTERM)
 
