@@ -8,10 +8,24 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from longwire.testing.engines import Engine, Kafka, MariaDb, Postgres, Redis, RedisCluster, ZooKeeper
 
 E = TypeVar("E", bound=Engine)
+
+_TOGETHER = ("tests/cluster/", "tests/console/")
+"""Folders whose tests share what takes long to start: each goes to one worker as a whole."""
+
+
+class _ByFileOrFolder(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFileOrFolder:
+    return _ByFileOrFolder(config, log)
 
 
 def _running(kind: type[E], factory: pytest.TempPathFactory) -> Iterator[E]:

@@ -155,7 +155,7 @@ def pushes_on(database: Database, clock: ManualClock, hints: WaitingHints | None
         database,
         clock,
         waiting,
-        max_live=1_000,
+        max_live=200,
         note_events=lambda _connection, noted: events.extend(noted),
         wants=wanted.__contains__,
     )
