@@ -17,9 +17,14 @@ class Tasks:
 
     def start(self, work: Coroutine[None, None, None], what: str) -> None:
         """Runs ``work``; should it raise, that is logged as a failure of ``what``."""
-        task = asyncio.get_running_loop().create_task(_logged(work, what))
+        task = asyncio.get_running_loop().create_task(work, name=what)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def stop(self, within_s: float) -> None:
         """Lets the tasks end by themselves for ``within_s``, then cancels them; none can hold this up."""
@@ -31,10 +36,3 @@ class Tasks:
             await asyncio.wait(self._running, timeout=_CANCELLED_WITHIN_S)
         if self._running:
             log.warning("%d tasks would not end and are left behind", len(self._running))
-
-
-async def _logged(work: Coroutine[None, None, None], what: str) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("%s failed", what)

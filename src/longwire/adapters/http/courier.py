@@ -629,18 +629,16 @@ class Courier:
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(_logged(work))
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("carrying messages to other nodes failed", exc_info=error)
 
 
 def _raw(parcel: _Parcel) -> Raw:
     assert parcel.raw is not None
     return parcel.raw
-
-
-async def _logged(work: Coroutine[None, None, None]) -> None:
-    try:
-        await work
-    except Exception:
-        log.exception("carrying messages to other nodes failed")
