@@ -50,6 +50,8 @@ _RECYCLE_S = 1_800
 _STATEMENT_S = 8
 _IDLE_IN_TRANSACTION_S = 5
 """A process that stands still in a transaction holds up every other one: the engine ends it, while they still wait."""
+_READS_END_WITHIN_S = 1.0
+_THREAD_ENDS_WITHIN_S = 5.0
 _FORGET_PROCESSES_MS = 7 * 86_400_000
 _DRIVERS = {"mysql": "mysql+asyncmy", "postgresql": "postgresql+asyncpg"}
 _LOCK = 'SELECT name, "next" FROM write_locks{index} WHERE name IN ({rows}) ORDER BY name FOR UPDATE'
@@ -140,6 +142,8 @@ class SharedDatabase(Database):
         # The last group's callbacks were sent to the loop before the writer ended.
         await asyncio.sleep(0)
         self._finish_all()
+        # Reads that nobody waits for any more: a connection that is still being made is not in its pool.
+        await self._thread.call(_end_others())
         await self._thread.call(self._close())
         await self._thread.stop()
         self._thread = None
@@ -389,13 +393,18 @@ class _LoopThread:
 
     async def stop(self) -> None:
         """Ends what still runs there, and the thread."""
-        await self.call(_cancel_others())
+        await self.call(_end_others(0))
         self.loop.call_soon_threadsafe(self.loop.stop)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join, _THREAD_ENDS_WITHIN_S)
+        if self._thread.is_alive():
+            log.warning("the thread of the store would not end and is left behind")
 
 
-async def _cancel_others() -> None:
+async def _end_others(within_s: float = _READS_END_WITHIN_S) -> None:
+    """Lets the loop's other tasks end by themselves for so long, and cancels them then."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others and within_s:
+        await asyncio.wait(others, timeout=within_s)
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
