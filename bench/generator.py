@@ -100,6 +100,13 @@ def held_idle(endpoint: Endpoint, connections: int, first: int = 0) -> Iterator[
 
 
 @contextmanager
+def held_returning(endpoint: Endpoint, connections: int, **extra: object) -> Iterator[Held]:
+    """Idle connections that come back when they end, as devices do (load/work_return.c)."""
+    with _held("return", endpoint, connections, extra) as held:
+        yield held
+
+
+@contextmanager
 def held_fleet(endpoint: Endpoint, connections: int, **extra: object) -> Iterator[Held]:
     """Connected devices that acknowledge what comes while the block lasts, and write it down (load/work_push.c)."""
     with _held("push", endpoint, connections, extra) as held:

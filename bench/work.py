@@ -42,6 +42,7 @@ class Scale:
     cluster_rate: int = 3_000
     cluster_sessions: int = 30_000
     killed_sessions: int = 15_000  # on three nodes
+    talking_sessions: int = 300  # of them, those that write to each other
     looked_up: int = 100_000
     connect_turns: int = 3  # with and without them, alternated
 
@@ -89,6 +90,7 @@ QUICK = Scale(
     cluster_rate=500,
     cluster_sessions=3_000,
     killed_sessions=600,
+    talking_sessions=60,
     looked_up=10_000,
 )
 

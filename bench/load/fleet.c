@@ -109,15 +109,15 @@ void fleet_conn_end(struct fleet *f, struct conn *c, int ending)
 
 /* --- opening ---------------------------------------------------------------------------------------------- */
 
-static void open_next(struct fleet *f)
+/* ``turn``: how many ports further than its own. */
+static void open_at(struct fleet *f, struct conn *c, uint32_t turn)
 {
     const struct options *o = f->options;
-    struct conn *c = &f->conns[f->opened++];
     int yes = 1;
     struct sockaddr_in source = {.sin_family = AF_INET}, target = {.sin_family = AF_INET};
     uint32_t part = (uint32_t)((uint64_t)c->index * o->port_count / o->connections);
 
-    target.sin_port = htons(o->ports[part]);
+    target.sin_port = htons(o->ports[(part + turn) % o->port_count]);
     c->opened_us = now_us();
     c->state = CONN_CONNECTING;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -138,13 +138,22 @@ static void open_next(struct fleet *f)
     want(f, c, EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT);
 }
 
+void fleet_reopen(struct fleet *f, struct conn *c, uint32_t turn)
+{
+    c->in = c->out = (struct buffer){0};
+    memset(&c->websocket, 0, sizeof c->websocket);
+    c->tls = NULL;
+    c->waits_for_write = false;
+    open_at(f, c, turn);
+}
+
 uint64_t fleet_open(struct fleet *f)
 {
     uint64_t started = now_us(), progress = started;
     uint32_t settled = 0;
     while (f->authenticated + f->failed < f->size) {
         while (f->opened < f->size && f->opened - f->authenticated - f->failed < f->options->connecting)
-            open_next(f);
+            open_at(f, &f->conns[f->opened++], 0);
         fleet_poll(f, 100000);
         fleet_flush(f);
         fleet_keep_alive(f);

@@ -69,6 +69,8 @@ void fleet_init(struct fleet *f, const struct options *options);
 /* Opens all connections, at most options->connecting of them on their way at a time; returns when each is ready or
  * has failed. Gives the µs it took. */
 uint64_t fleet_open(struct fleet *f);
+/* Opens one that has ended once more, at the port that comes ``turn`` behind its own. */
+void fleet_reopen(struct fleet *f, struct conn *c, uint32_t turn);
 /* Reads what came, waiting up to `timeout_us` for something. */
 void fleet_poll(struct fleet *f, uint64_t timeout_us);
 void fleet_flush(struct fleet *f);

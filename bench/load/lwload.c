@@ -11,7 +11,7 @@
 int main(int argc, char **argv)
 {
     static const struct { const char *name; int (*run)(struct fleet *); } works[] = {
-        {"idle", work_idle}, {"connect", work_connect}, {"relay", work_relay},
+        {"idle", work_idle}, {"return", work_return}, {"connect", work_connect}, {"relay", work_relay},
         {"fanout", work_fanout}, {"push", work_push}, {"post", work_post}};
     static struct options options;
     static struct fleet fleet;

@@ -10,7 +10,7 @@
 #include "protocol.h"
 
 static const char usage[] =
-    "usage: lwload idle|connect|relay|fanout|push|post --port N [options]\n"
+    "usage: lwload idle|return|connect|relay|fanout|push|post --port N [options]\n"
     "  --protocol P      native (default), websocket, mqtt\n"
     "  --host A          127.0.0.1\n"
     "  --port N,N,…      several nodes: the first part of the devices on the first one, and so on\n"

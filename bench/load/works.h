@@ -5,6 +5,7 @@
 struct fleet;
 
 int work_idle(struct fleet *f);
+int work_return(struct fleet *f);
 int work_connect(struct fleet *f);
 int work_relay(struct fleet *f);
 int work_fanout(struct fleet *f);

@@ -42,7 +42,12 @@ class Operator:
 
     async def call(self, method: str, path: str, body: object = None, status: int = 200, **headers: str) -> Any:
         """The answer's JSON; it must have this status."""
-        answer = await self.http.request(method, path, json=body, headers=headers)
+        try:
+            answer = await self.http.request(method, path, json=body, headers=headers)
+        except httpx.RemoteProtocolError:
+            # This process was busy for so long that the node closed the idle connection in the moment of the call.
+            assert method == "GET"
+            answer = await self.http.request(method, path, json=body, headers=headers)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
