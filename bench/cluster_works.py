@@ -157,7 +157,8 @@ def _kill(_server: Server, _protocol: str, folder: Path, scale: Scale) -> Measur
             three.wait_until(
                 lambda: (
                     len(mesh.connects_since(began)) >= talkers
-                    and sum(node["connections"] for node in three.nodes()) >= scale.killed_sessions
+                    and sum(node["connections"] or 0 for node in three.nodes() if node["node_id"] != victim)
+                    >= scale.killed_sessions
                 ),
                 "all are back",
                 120,
