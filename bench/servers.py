@@ -223,7 +223,8 @@ class Longwire(Server):
             http_url=f"http://127.0.0.1:{ports[1]}",
             is_tls=tls,
             data=data,
-            environment={"LONGWIRE_API_CALLS_PER_S": "0"},  # the bench has one key for all its callers
+            # The bench has one key for all its callers; a console is a process of its own.
+            environment={"LONGWIRE_API_CALLS_PER_S": "0", "LONGWIRE_CONSOLE_PORT": "none"},
         )
 
 
