@@ -108,6 +108,12 @@ test-pythons: engines ## unit and contract tests on 3.12 and 3.13, where they ar
 	echo "passed:$${tested:- none}; failed:$${failed:- none}; skipped, not found here:$${skipped:- none}"; \
 	[ -z "$$failed" ]
 
+.PHONY: screens
+screens: engines ## pictures of the console's pages in .cache/screens; the README's two go to docs/images
+	$(BIN)/python -m pytest tests/console $(ARGS)
+	@mkdir -p docs/images
+	@for page in overview push; do cp .cache/screens/$$page-1280-light.png docs/images/$$page.png; done
+
 .PHONY: interop
 interop: setup ## the Autobahn suite against our WebSocket; needs a Python 2.7
 	$(BIN)/python tests/interop/autobahn.py $(ARGS)
@@ -134,7 +140,7 @@ lock: .cache/lock/.$(UV) ## requirements.lock anew from pyproject.toml; ARGS=--u
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	if [ -n "$${PIP_CERT:-}" ]; then export SSL_CERT_FILE="$$PIP_CERT"; fi; \
 	.cache/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
-		--no-annotate --extra dev --extra cluster pyproject.toml --output-file requirements.lock $(ARGS) >/dev/null
+		--no-annotate --extra dev --extra cluster --extra console --extra otel pyproject.toml --output-file requirements.lock $(ARGS) >/dev/null
 	@if grep -nE '://|@ |^-|/' requirements.lock; then echo "requirements.lock names an address or a path"; exit 1; fi
 
 .cache/lock/.$(UV):

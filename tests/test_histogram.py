@@ -57,3 +57,9 @@ def test_what_is_below_a_millisecond_counts_as_one(latency) -> None:
 
 def test_what_is_above_the_last_bucket_counts_in_it() -> None:
     assert histogram([1e12]).counts[-1] == 1
+
+
+def test_one_that_is_kept_for_years_does_not_run_over() -> None:
+    kept = Histogram([2**32 - 1] + [0] * (BUCKETS - 1))
+    kept.add(0.5)
+    assert kept.counts[0] == 2**32

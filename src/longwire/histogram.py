@@ -15,7 +15,8 @@ class Histogram:
     __slots__ = ("counts", "total")
 
     def __init__(self, counts: Sequence[int] | None = None) -> None:
-        self.counts = array("I", [0] * BUCKETS if counts is None else counts)
+        # One that is kept as long as the process would run over in 32 bits.
+        self.counts = array("Q", [0] * BUCKETS if counts is None else counts)
         self.total = sum(self.counts)
 
     def add(self, latency_ms: float) -> None:
@@ -37,11 +38,18 @@ class Histogram:
         bucket = next(bucket for bucket, seen in enumerate(running) if seen and seen >= share * self.total)
         return round(2 ** (bucket / _AN_OCTAVE), 1)
 
+    def octaves(self) -> list[tuple[int, int]]:
+        """(``below_ms``, count) by doubling bounds, from the first that holds something to the last."""
+        counts = [self.counts[0]]
+        counts += [sum(self.counts[at : at + _AN_OCTAVE]) for at in range(1, BUCKETS, _AN_OCTAVE)]
+        held = [octave for octave, count in enumerate(counts) if count]
+        return [(2**octave, counts[octave]) for octave in range(held[0], held[-1] + 1)] if held else []
+
     def dump(self) -> bytes | None:
         """None for an empty one; else big-endian, whatever the machine."""
         if not self.total:
             return None
-        counts = self.counts[:]
+        counts = array("I", self.counts)
         if _IS_LITTLE:
             counts.byteswap()
         return counts.tobytes()

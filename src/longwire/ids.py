@@ -16,6 +16,10 @@ _TAIL_BYTES = 8
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
 _NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
+# W3C Trace Context §3.2: 55 characters in version 00, maybe more in later ones; ff and ids of zeros are invalid.
+_TRACEPARENT = re.compile(
+    "(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])(?:-.*)?"
+)
 
 _POOL_BYTES = 4_096
 
@@ -111,3 +115,9 @@ def new_node_id(name: str) -> str:
 def new_secret() -> str:
     """256 random bits as 43 URL-safe characters."""
     return secrets.token_urlsafe(32)
+
+
+def read_traceparent(text: str) -> tuple[bytes, bool]:
+    """A W3C traceparent's 24 bytes of trace id and parent id, and its flag "sampled"; b"" where it is malformed."""
+    found = _TRACEPARENT.fullmatch(text)
+    return (b"", False) if found is None else (bytes.fromhex(found[1] + found[2]), int(found[3], 16) & 1 != 0)

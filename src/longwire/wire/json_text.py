@@ -110,7 +110,8 @@ def decode(text: bytes, accepts: Side, max_body_bytes: int) -> Received:
 def encode(packet: AnyPacket, correlation: int = 0, flags: int = 0, trace: bytes = b"") -> bytes:
     """One message, as compact UTF-8 JSON.
 
-    ``flags`` is FLAG_RECEIPT or 0; the trace follows from ``trace`` (24 bytes or none) and is told as sampled.
+    ``flags`` is FLAG_RECEIPT or 0; the trace follows from ``trace`` (24 bytes or none) and is told as
+    sampled where the lowest bit of its span id is set (longwire/traces.py).
     The payload is embedded where it is strict JSON nested at most 32 deep, less the whitespace between its
     tokens; else it goes as base64.
 
