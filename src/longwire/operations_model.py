@@ -31,6 +31,21 @@ class LastSession(Struct, frozen=True):
     transport: str
     close_code: int | None
     """None: the device went away without a word."""
+    began_at_ms: int = 0
+
+
+class PastSession(Struct, frozen=True):
+    """A connection that has ended."""
+
+    device_no: int
+    epoch: int
+    """Rises with every session of the device."""
+    began_at_ms: int
+    ended_at_ms: int
+    node_id: str
+    transport: str
+    close_code: int | None
+    """None: the device went away without a word."""
 
 
 class CommandStatus(StrEnum):
@@ -181,3 +196,13 @@ class NodeReport(Struct, frozen=True):
     """Devices whose messages could not be carried to their node; they are told to read the store."""
     link_queued_bytes: int = 0
     """What waits to go to other nodes."""
+    closes: dict[str, int] = {}
+    """Connections that ended, by the label of the close reason; ``peer`` where the device went by itself."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    shed: int = 0
+    """Connections that were turned away for load."""
+    slow: int = 0
+    """Connections that were closed because the device did not read."""
+    recent_ack_latency_ms: tuple[float | None, float | None, float | None] = (None, None, None)
+    """As ``ack_latency_ms``, of the last half minute only."""

@@ -54,3 +54,23 @@ async def test_a_log_that_is_stopped_says_so(maker) -> None:
         pass
     with pytest.raises(StoreUnavailable):
         await log.entries(0, 1)
+
+
+async def test_entries_are_found_by_caller_by_the_action_s_beginning_and_from_a_time_on(maker) -> None:
+    async with maker() as log:
+        for n, (caller, action) in enumerate(
+            [("key_1", "POST /v1/pushes"), ("person:anna", "POST /v1/pushes/{push_id}/cancel"), ("key_1", "PUT /v1/x")]
+        ):
+            log.append(AuditEntry(1_000 + n, caller, action, str(n), 200, ""))
+        async with asyncio.timeout(HANG_GUARD_S):
+            while len(await log.entries(0, 4)) < 3:
+                await asyncio.sleep(0.001)
+
+        async def targets(**which) -> str:
+            return "".join(one.target for one in await log.entries(0, 10, **which))
+
+        assert await targets(caller="key_1") == "20"
+        assert await targets(action="POST /v1/pushes") == "10"
+        assert await targets(since_ms=1_001) == "21"
+        assert await targets(caller="person:anna", action="POST", since_ms=1) == "1"
+        assert await targets(caller="key_1", action="POST", since_ms=1_001) == ""

@@ -8,6 +8,7 @@ from databases import Maker, OpenDatabase, maker_of
 
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.presence import SqlPresence
+from longwire.adapters.sql.trace_rows import SqlTraceRows
 from longwire.errors import StoreUnavailable
 from longwire.operations_model import LastSession
 from longwire.ports.accounts import AccountStore, NewDevice
@@ -89,3 +90,19 @@ async def test_what_was_committed_is_there_after_a_restart(maker) -> None:
         assert await store.last_sessions([one]) == [ended(one, 1)]
     with pytest.raises(StoreUnavailable):
         await store.last_sessions([one])
+
+
+async def test_every_connection_that_ended_is_kept_once_in_whatever_order_they_come(database) -> None:
+    accounts, store, rows = SqlAccounts(database), SqlPresence(database), SqlTraceRows(database)
+    (one,) = await register(accounts, "a")
+    for epoch in (3, 1, 2, 3):
+        store.ended(LastSession(one, epoch * 2 + 1, NOW_MS + epoch, "n1~0a", "native", 4005, NOW_MS))
+    store.ended(LastSession(999, 3, NOW_MS, "n1~0a", "native", None, NOW_MS))
+    await committed(accounts)
+    past = await rows.past_sessions(one, 0, 10)
+    assert [(session.epoch, session.began_at_ms, session.ended_at_ms) for session in past] == [
+        (epoch, NOW_MS, NOW_MS + epoch) for epoch in (3, 2, 1)
+    ]
+    assert await rows.past_sessions(one, 3, 1) == past[1:2]
+    assert await rows.past_sessions(999, 0, 10) == []
+    assert [session.epoch for session in await rows.sessions_at(one, NOW_MS + 2, NOW_MS + 2, 10)] == [2, 3]

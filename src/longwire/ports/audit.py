@@ -11,6 +11,11 @@ class AuditLog(Protocol):
 
     def append(self, entry: AuditEntry) -> None: ...
 
-    async def entries(self, before_no: int, limit: int) -> Sequence[AuditEntry]:
-        """Newest first, below ``before_no`` (0: from the newest). Raises StoreUnavailable."""
+    async def entries(
+        self, before_no: int, limit: int, *, caller: str = "", action: str = "", since_ms: int = 0
+    ) -> Sequence[AuditEntry]:
+        """Newest first, below ``before_no`` (0: from the newest). Raises StoreUnavailable.
+
+        Only those of ``caller``, whose action begins with ``action``, and from ``since_ms`` on, where given.
+        """
         ...

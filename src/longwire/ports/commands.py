@@ -8,7 +8,7 @@ from longwire.operations_model import Command
 class CommandStore(Protocol):
     """Raises StoreUnavailable."""
 
-    async def add(self, command: Command) -> bool:
+    async def add(self, command: Command, trace: bytes = b"") -> bool:
         """False where there is one of this id: the same call again."""
         ...
 

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import itertools
+from functools import partial
 
 import pytest
 from pyroaring import BitMap
+from sqlalchemy import Connection
 
 from longwire.adapters.sql import retention as module
 from longwire.adapters.sql.accounts import SqlAccounts
@@ -70,6 +72,22 @@ class Store:
         for _ in range(100):
             if await self.sweeper.sweep_once() == 0:
                 return
+
+
+SEEN = ("past_sessions", "trace_refs", "directives", "person_sessions")
+
+
+def _seen(connection: Connection, at_ms: int, number: int = 0) -> None:
+    """A row of each table of what is seen."""
+    number, key = number or at_ms % 1_000_003, at_ms.to_bytes(16, "big")
+    for table, values in (
+        ("past_sessions", (1, number, 1, at_ms, "n", "native", None)),
+        ("trace_refs", (key, 1, key, at_ms)),
+        ("directives", (number, "mark", str(at_ms), "v", "c", 1, at_ms + 6 * DAY_S * 1000)),
+        ("person_sessions", (key * 2, 1, 1, 1, at_ms)),
+    ):
+        marks = ", ".join("?" * len(values))
+        connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({marks})", values).close()
 
 
 @pytest.fixture
@@ -169,6 +187,25 @@ async def test_the_uplink_log_stays_near_its_bound_in_bytes(store, monkeypatch, 
         lambda c: c.exec_driver_sql("SELECT SUM(LENGTH(payload) + 200) FROM uplink").scalar_one()
     )
     assert 60_000 < weight < 320_000
+
+
+async def test_past_connections_and_what_belongs_to_traces_go_after_seven_days(store) -> None:
+    for at_ms in (store.clock.now_ms(), store.clock.now_ms() + 2 * DAY_S * 1000):
+        await store.database.write(partial(_seen, at_ms=at_ms))
+    store.clock.advance(8 * DAY_S)
+    await store.sweep()
+    assert [await store.count(table) for table in SEEN] == [1, 1, 1, 0]
+
+
+async def test_past_connections_are_bounded_and_the_oldest_go(store, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_SESSIONS_COUNTED", 3)
+    store.sweeper = Sweeper(store.database, store.clock, Retention(past_sessions=8))
+    for number in range(20):
+        await store.database.write(partial(_seen, at_ms=store.clock.now_ms() + number, number=number))
+    for _ in range(6):
+        await store.sweeper.sweep_once()
+    left = await store.database.read(lambda c: c.exec_driver_sql("SELECT epoch FROM past_sessions").fetchall())
+    assert [epoch for (epoch,) in left] == list(range(12, 20))
 
 
 async def test_dead_letters_go_after_thirty_days(store) -> None:

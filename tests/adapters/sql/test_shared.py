@@ -527,7 +527,7 @@ async def test_a_database_without_tables_names_the_command(engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"), [("0002", "0002 and this program needs 0003: run `longwire migrate`"), ("9999", "older")]
+    ("found", "said"), [("0003", "0003 and this program needs 0004: run `longwire migrate`"), ("9999", "older")]
 )
 async def test_a_schema_of_another_program_is_refused(url, found, said) -> None:
     async with started(url) as database:
@@ -544,7 +544,7 @@ async def test_a_schema_of_another_program_is_refused(url, found, said) -> None:
 async def test_of_two_that_migrate_at_once_one_does_it(engine) -> None:
     url = engine.fresh_url()
     done = await asyncio.gather(migrate_shared(url), migrate_shared(url))
-    assert sorted(done) == [[], ["0001", "0002", "0003"]]
+    assert sorted(done) == [[], ["0001", "0002", "0003", "0004"]]
     assert await migrate_shared(url) == []
     async with started(url):
         pass

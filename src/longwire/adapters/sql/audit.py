@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _COLUMNS = "at_ms, caller, action, target, status, request_id"
 _INSERT = f"INSERT INTO audit (audit_no, {_COLUMNS}) VALUES {{rows}}"
-_PAGE = f"SELECT {_COLUMNS}, audit_no FROM audit WHERE audit_no < ? ORDER BY audit_no DESC LIMIT ?"
+_PAGE = f"SELECT {_COLUMNS}, audit_no FROM audit WHERE {{which}} ORDER BY audit_no DESC LIMIT ?"
 _NEWEST = 1 << 62
 
 
@@ -29,9 +30,19 @@ class SqlAudit:
     def append(self, entry: AuditEntry) -> None:
         self._entries.add(entry)
 
-    async def entries(self, before_no: int, limit: int) -> Sequence[AuditEntry]:
-        values = (before_no or _NEWEST, limit)
-        return await self._database.read(lambda c: [AuditEntry(*row) for row in c.exec_driver_sql(_PAGE, values)])
+    async def entries(
+        self, before_no: int, limit: int, *, caller: str = "", action: str = "", since_ms: int = 0
+    ) -> Sequence[AuditEntry]:
+        which: list[tuple[str, tuple[Any, ...]]] = [("audit_no < ?", (before_no or _NEWEST,))]
+        if caller:
+            which.append(("caller = ?", (caller,)))
+        if action:
+            which.append(("SUBSTR(action, 1, ?) = ?", (len(action), action)))
+        if since_ms:
+            which.append(("at_ms >= ?", (since_ms,)))
+        page = _PAGE.format(which=" AND ".join(condition for condition, _ in which))
+        values = (*(value for _, given in which for value in given), limit)
+        return await self._database.read(lambda c: [AuditEntry(*row) for row in c.exec_driver_sql(page, values)])
 
 
 def _write(connection: Connection, entries: list[AuditEntry]) -> list[None]:

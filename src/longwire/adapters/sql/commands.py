@@ -6,7 +6,9 @@ from sqlalchemy import Connection
 
 from longwire.adapters.sql.column_types import fitting
 from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.trace_refs import note_refs
 from longwire.operations_model import Command, CommandStatus
+from longwire.ports.trace_rows import RefKind
 
 _COLUMNS = (
     "command_id, device_no, device_id, method, payload, created_at_ms, timeout_ms,"
@@ -28,7 +30,7 @@ class SqlCommands:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, command: Command) -> bool:
+    async def add(self, command: Command, trace: bytes = b"") -> bool:
         row = (
             command.command_id,
             command.device_no,
@@ -39,7 +41,14 @@ class SqlCommands:
             command.timeout_ms,
             *_outcome(command),
         )
-        return await self._database.write(lambda c: c.exec_driver_sql(_ADD, row).rowcount == 1)
+
+        def write(connection: Connection) -> bool:
+            is_new = connection.exec_driver_sql(_ADD, row).rowcount == 1
+            if is_new and trace:
+                note_refs(connection, RefKind.COMMAND, [(trace, command.command_id, command.created_at_ms)])
+            return is_new
+
+        return await self._database.write(write)
 
     async def finish(self, command: Command) -> None:
         values = (*_outcome(command), command.command_id)

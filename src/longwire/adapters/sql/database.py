@@ -11,6 +11,7 @@ that comes alone waits for nobody. A callback or a returned write means that it 
 import asyncio
 import contextlib
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from longwire.adapters.sql.dialect import is_engine_failure
 from longwire.adapters.sql.domains import Domain
 from longwire.errors import StoreUnavailable
+from longwire.meters import Meter
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -82,6 +84,8 @@ class Database(ABC):
         self._calls: Stage[_Call, Any] = self.stage(
             _run_calls, lambda call, result: call.settle(result), lambda call, error: call.fail(error)
         )
+        self.reads, self.commits = Meter(), Meter()
+        """Of reads as the loop sees them, and of groups as the writer does."""
         self.is_handing_over = False
         self.is_writable = True
         """Whether the last group was committed."""
@@ -199,7 +203,9 @@ class Database(ABC):
 
     # -- what became of them ----------------------------------------------------------------------------------
 
-    def _committed(self) -> None:
+    def _committed(self, began: float) -> None:
+        """On the writer; ``began``: when the group was, by time.monotonic()."""
+        self.commits.note(time.monotonic() - began)
         if not self.is_writable:
             log.warning("the store takes writes again")
             self.is_writable = True
@@ -207,6 +213,7 @@ class Database(ABC):
     def _not_committed(self, group: Group, error: BaseException) -> list[Finished]:
         """The whole group fails: the engine does, not an item."""
         cause = error.orig if isinstance(error, DBAPIError) else error
+        self.commits.failed()
         if self.is_writable:
             is_known = isinstance(error, DBAPIError | StoreUnavailable)
             log.error("the store does not take writes: %s", cause, exc_info=None if is_known else error)

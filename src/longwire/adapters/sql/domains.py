@@ -27,9 +27,9 @@ class Domain(StrEnum):
     SETS = "sets"
     """device_sets, device_set_segments, device_memberships, group_users; gives set_no."""
     MESSAGES = "messages"
-    """messages, inbox, receipts, devices.missed; gives seq."""
+    """messages, inbox, receipts, devices.missed, trace_refs of messages; gives seq."""
     PUSHES = "pushes"
-    """pushes, push_segments, push_failures; gives push_no."""
+    """pushes, push_segments, push_failures, push_minutes; gives push_no."""
     EVENTS = "events"
     """events; gives event_no. Held from the first event of a group on, and last of all: most groups have none."""
     WEBHOOKS = "webhooks"
@@ -42,6 +42,10 @@ class Domain(StrEnum):
     """dead_letters; gives letter_no."""
     AUDIT = "audit"
     """audit; gives audit_no."""
+    DIRECTIVES = "directives"
+    """directives; gives directive_no."""
+    PEOPLE = "people"
+    """people, person_sessions; gives person_no."""
 
 
 def take(connection: Connection, domain: Domain, count: int) -> Sequence[int | None]:

@@ -6,6 +6,7 @@ grown past its bound. The bound is looked at after the fact because it almost ne
 just written are the ones that are in memory.
 """
 
+import struct
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,18 +18,20 @@ from longwire.adapters.sql import bulk
 from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.domains import Domain, take
 from longwire.adapters.sql.events import SqlEvents
+from longwire.adapters.sql.trace_refs import note_refs
 from longwire.clock import Clock
 from longwire.ids import prefixed
 from longwire.limits import MAX_TTL_S
 from longwire.model import APPLICATION_NO, Committed, Envelope, InboxQuery, Outcome, Receipt, Waiting
 from longwire.operations_model import Event
 from longwire.ports.messages import CommitCallback
+from longwire.ports.trace_rows import RefKind
 from longwire.ports.waiting import WaitingHints
 from longwire.reasons import Status
 
 _INSERT_MESSAGES = (
     'INSERT OR IGNORE INTO messages (seq, sender_no, message_id, sender, "to", kind, payload, collapse_key,'
-    " sent_at_ms, expires_at_ms, trace) VALUES {rows}"
+    " sent_at_ms, expires_at_ms, trace, receivers) VALUES {rows}"
 )
 _LAST = "SELECT seq, sent_at_ms FROM messages ORDER BY seq DESC LIMIT 1"
 _CLAMP = "UPDATE inbox SET expires_at_ms = ? WHERE expires_at_ms > ?"
@@ -156,6 +159,7 @@ class SqlMessageStore:
                 e.sent_at_ms,
                 e.expires_at_ms,
                 e.trace,
+                packed(e.receivers),
             )
             for seq, e in enumerate(envelopes, first)
         ]
@@ -170,6 +174,15 @@ class SqlMessageStore:
             for device_no in outcome.receivers
         ]
         bulk.execute(connection, _INSERT_INBOX, inbox)
+        note_refs(
+            connection,
+            RefKind.MESSAGE,
+            [
+                (e.trace, e.message_id, e.sent_at_ms)
+                for e, outcome in zip(envelopes, outcomes, strict=True)
+                if e.trace and outcome.status is Status.OK
+            ],
+        )
         now_ms = self._clock.now_ms()
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if envelope.collapse_key and outcome.receivers:
@@ -322,6 +335,18 @@ class SqlMessageStore:
             return len(rows)
 
         return await self._database.write(write, Domain.MESSAGES)
+
+
+def packed(receivers: Sequence[int]) -> bytes:
+    """Numbers of devices as ``messages.receivers`` has them."""
+    if len(receivers) == 1:
+        return receivers[0].to_bytes(8, "little")
+    return struct.pack(f"<{len(receivers)}q", *sorted(receivers))
+
+
+def unpacked(receivers: bytes) -> list[int]:
+    """The numbers, rising."""
+    return list(struct.unpack(f"<{len(receivers) // 8}q", receivers))
 
 
 def _nothing(_item: object, _result: object) -> None:

@@ -1,7 +1,8 @@
-"""How devices were last seen, on the SQL database. One row a device, written when a session ends."""
+"""How devices were last seen, on the SQL database: a row a device, and one a past connection, written as it ends."""
 
 import logging
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import Connection
 
@@ -18,6 +19,10 @@ INSERT INTO presence (device_no, version, ended_at_ms, node_id, transport, close
 ON CONFLICT (device_no) DO UPDATE SET version = excluded.version, ended_at_ms = excluded.ended_at_ms,
     node_id = excluded.node_id, transport = excluded.transport, close_code = excluded.close_code
 WHERE excluded.version > presence.version
+"""
+_PAST = """
+INSERT OR IGNORE INTO past_sessions (device_no, epoch, began_at_ms, ended_at_ms, node_id, transport, close_code)
+VALUES {rows}
 """
 _FIND = """
 SELECT device_no, version, ended_at_ms, node_id, transport, close_code FROM presence WHERE device_no IN ({rows})
@@ -46,13 +51,27 @@ class SqlPresence:
 
 def _put(connection: Connection, sessions: list[LastSession]) -> list[None]:
     latest = {session.device_no: session for session in sorted(sessions, key=lambda session: session.version)}
-    known = sorted(device_no for (device_no,) in bulk.select_in(connection, _KNOWN, latest))
+    known = {device_no for (device_no,) in bulk.select_in(connection, _KNOWN, latest)}
     # In one order for all processes: they write without a lock.
     rows = [
         (s.device_no, s.version, s.ended_at_ms, s.node_id, s.transport, s.close_code)
-        for s in (latest[device_no] for device_no in known)
+        for s in (latest[device_no] for device_no in sorted(known))
     ]
     bulk.execute(connection, _PUT, rows)
+    past = [
+        (
+            s.device_no,
+            s.version >> 1,
+            s.began_at_ms or s.ended_at_ms,
+            s.ended_at_ms,
+            s.node_id,
+            s.transport,
+            s.close_code,
+        )
+        for s in sessions
+        if s.device_no in known
+    ]
+    bulk.execute(connection, _PAST, sorted(past, key=itemgetter(0, 1)))
     return [None] * len(sessions)
 
 

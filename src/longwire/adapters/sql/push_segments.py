@@ -6,6 +6,7 @@
 Counts, ``rest`` and what depends on it are written with every change of a bitmap (``store``), so that they agree.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +79,11 @@ SELECT s.push_no FROM push_segments s INDEXED BY ix_push_segments_open JOIN push
 WHERE s.segment = ? AND s.is_open = 1 AND s.rest_min <= ? AND s.rest_max >= ? AND p.expires_at_ms > ? ORDER BY s.push_no
 """
 _FAILURES = "INSERT OR IGNORE INTO push_failures (push_no, device_no, reason, at_ms) VALUES {rows}"
+_MINUTES = """
+INSERT INTO push_minutes (push_no, minute, written, acked) VALUES {rows}
+ON CONFLICT (push_no, minute) DO UPDATE SET written = push_minutes.written + excluded.written,
+    acked = push_minutes.acked + excluded.acked
+"""
 
 
 @dataclass(slots=True)
@@ -356,11 +362,13 @@ def merge(
     by_row: dict[tuple[int, int], list[int]] = {}
     for index, part in enumerate(told):
         by_row.setdefault((part.push_no, part.segment), []).append(index)
+    grown: Counter[tuple[int, str]] = Counter()
     for (push_no, segment), indexes in by_row.items():
         row = load(connection, push_no, segment)
         if row is None:
             continue
         acked = BitMap()
+        written_before = len(row.devices.written)
         for index in indexes:
             part = told[index]
             if isinstance(part, SegmentReceipts):
@@ -368,11 +376,24 @@ def merge(
             else:
                 answers[index] = _dispatch(row, part, effects)
         store(connection, row)
+        grown[push_no, "written"] += len(row.devices.written) - written_before
+        grown[push_no, "acked"] += len(acked)
         effects.changed.add(segment)
         events.acked(connection, push_no, acked, now_ms)
+    _note_minute(connection, grown, now_ms)
     for push_no in {push_no for push_no, _ in by_row}:
         advance(connection, push_no, now_ms, effects, events)
     return answers
+
+
+def _note_minute(connection: Connection, grown: Counter[tuple[int, str]], now_ms: int) -> None:
+    """Keeps by how much the counts of pushes grew (PushProgress)."""
+    minute = now_ms // 60_000
+    rows = [
+        (push_no, minute, grown[push_no, "written"], grown[push_no, "acked"])
+        for push_no in sorted({push_no for (push_no, _), count in grown.items() if count})
+    ]
+    bulk.execute(connection, _MINUTES, rows)
 
 
 def _receive(row: Row, receipts: SegmentReceipts) -> BitMap:

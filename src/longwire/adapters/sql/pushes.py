@@ -23,11 +23,13 @@ from longwire.adapters.sql.idempotency import keep_answer
 from longwire.adapters.sql.push_events import NoteEvents, PushEvents
 from longwire.adapters.sql.push_segments import Effects
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
+from longwire.adapters.sql.trace_refs import note_refs
 from longwire.clock import Clock
 from longwire.errors import LongwireError, StoreUnavailable
 from longwire.ports.push_work import Due
 from longwire.ports.pushes import AnsweredBefore, StateConflict, TooManyPushes
 from longwire.ports.receipts import ReceiptsCallback
+from longwire.ports.trace_rows import RefKind
 from longwire.push_model import (
     ENDED,
     Claim,
@@ -209,6 +211,8 @@ class SqlPushes:
             push_no = push_records.insert(connection, new, PushStatus.SCHEDULED)
         else:
             push_no = self._insert(connection, effects, new, devices, now_ms)
+        if new.message.trace:
+            note_refs(connection, RefKind.PUSH, [(new.message.trace, new.push_id, now_ms)])
         return push_records.read(connection, push_no, now_ms), True
 
     def _insert(self, connection: Connection, effects: Effects, new: NewPush, devices: BitMap, now_ms: int) -> int:

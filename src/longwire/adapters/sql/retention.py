@@ -32,6 +32,12 @@ _PUSHES_A_STEP = 20
 _ROW_BYTES = 200
 _SAMPLES = 64
 _NEIGHBOURS = 16
+_NEWEST = 1 << 62
+_SESSIONS_COUNTED = 100_000
+"""Entries of the index passed over in a step: some milliseconds."""
+_SESSIONS_FURTHER = (
+    "SELECT ended_at_ms FROM past_sessions WHERE ended_at_ms < ? ORDER BY ended_at_ms DESC LIMIT 1 OFFSET ?"
+)
 # Added up here: MariaDB 10.11 has crashed on freeing the temporary table that a sum over these rows needs.
 _SAMPLE = 'SELECT LENGTH(payload), "offset" FROM uplink WHERE "offset" >= ? ORDER BY "offset" LIMIT ?'
 
@@ -61,6 +67,12 @@ class Retention:
     """Longer than a webhook is tried: what waits behind a batch that is given up has its turn."""
     events_bytes: int = 1 << 30
     webhook_letters_ms: int = 30 * _DAY_MS
+    traces_ms: int = 7 * _DAY_MS
+    """What belongs to a trace, and past connections."""
+    past_sessions: int = 5_000_000
+    """Rows at the most; the oldest go first."""
+    directives_ms: int = _DAY_MS
+    """Past their end."""
 
 
 class Sweeper:
@@ -81,6 +93,8 @@ class Sweeper:
         self._inbox_at = (0, 0)
         self._pushes_at = (0, 0)
         self._presence_at = 0
+        self._sessions_at = (_NEWEST, 0)
+        self._sessions_before_ms = 0
         # What is only deleted, because it is old, needs no lock.
         self._rules: tuple[_Rule, ...] = (
             self._old_messages,
@@ -95,6 +109,11 @@ class Sweeper:
             self._old_rows("webhook_letters", "letter_no", "buried_at_ms", self._retention.webhook_letters_ms),
             self._old_rows("dead_letters", "letter_no", "buried_at_ms", self._retention.dead_letters_ms),
             self._old_rows("tokens", "token_hash", "expires_at_ms", self._retention.expired_tokens_ms),
+            self._old_rows("past_sessions", "device_no, epoch", "ended_at_ms", self._retention.traces_ms),
+            self._old_rows("trace_refs", "trace_id, kind, ref", "at_ms", self._retention.traces_ms),
+            self._old_rows("directives", "directive_no", "until_ms", self._retention.directives_ms),
+            self._old_rows("person_sessions", "token_hash", "expires_at_ms", 0),
+            self._too_many_sessions,
             self._old_events,
             self._presence_of_nobody,
         )
@@ -229,6 +248,21 @@ class Sweeper:
         bulk.execute(connection, "DELETE FROM presence WHERE (device_no) IN (VALUES {rows})", gone)
         return len(gone)
 
+    def _too_many_sessions(self, connection: Connection, _now_ms: int) -> int:
+        """Counts from the newest down, some a step; what is found behind as many as may be goes."""
+        before_ms, counted = self._sessions_at
+        step = min(_SESSIONS_COUNTED, self._retention.past_sessions - counted)
+        found = connection.exec_driver_sql(_SESSIONS_FURTHER, (before_ms, step - 1)).scalar()
+        self._sessions_at = (_NEWEST, 0) if found is None else (found, counted + step)
+        if found is not None and counted + step >= self._retention.past_sessions:
+            self._sessions_at, self._sessions_before_ms = (_NEWEST, 0), found
+        gone = connection.exec_driver_sql(
+            "DELETE FROM past_sessions WHERE (device_no, epoch) IN"
+            " (SELECT device_no, epoch FROM past_sessions WHERE ended_at_ms < ? LIMIT ?)",
+            (self._sessions_before_ms, STEP_ROWS),
+        )
+        return gone.rowcount
+
     @staticmethod
     def _old_rows(table: str, key: str, stamp: str, kept_ms: int) -> _Rule:
         """The rule that deletes what was stamped longer ago than ``kept_ms``."""
@@ -262,6 +296,7 @@ def _fold(connection: Connection, push_no: int, now_ms: int) -> bool:
     kept = push_records.totals(push_records.read(connection, push_no, now_ms))
     connection.exec_driver_sql("UPDATE pushes SET totals = ? WHERE push_no = ?", (kept, push_no)).close()
     connection.exec_driver_sql("DELETE FROM push_segments WHERE push_no = ?", (push_no,)).close()
+    connection.exec_driver_sql("DELETE FROM push_minutes WHERE push_no = ?", (push_no,)).close()
     return True
 
 

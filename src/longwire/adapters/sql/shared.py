@@ -216,7 +216,14 @@ class SharedDatabase(Database):
         if self._thread is None or self._loop is None or self._is_stopping:
             raise StoreUnavailable("the store is stopped")
         assert self._readers is not None
-        return await self._thread.call(self._read(self._readers, call))
+        began = time.monotonic()
+        try:
+            result = await self._thread.call(self._read(self._readers, call))
+        except StoreUnavailable:
+            self.reads.failed()
+            raise
+        self.reads.note(time.monotonic() - began)
+        return result
 
     async def _read(self, engine: AsyncEngine, call: Callable[[Connection], T]) -> T:
         try:
@@ -275,12 +282,12 @@ class SharedDatabase(Database):
             self._tell(await self._commit(self._take_group()))
 
     async def _commit(self, group: Group) -> list[Finished]:
-        attempt = _Group(group)
+        attempt, began = _Group(group), time.monotonic()
         try:
             await self._attempts(attempt)
         except Exception as error:  # noqa: BLE001 - the root of the writer: whatever it is, the next group is tried
             return self._not_committed(group, error)
-        self._committed()
+        self._committed(began)
         return attempt.finished
 
     async def _attempts(self, attempt: _Group) -> None:

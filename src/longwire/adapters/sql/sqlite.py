@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,10 +122,14 @@ class SqliteDatabase(Database):
     async def read(self, call: Callable[[Connection], T]) -> T:
         if self._readers is None or self._loop is None or self._is_stopping:
             raise StoreUnavailable("the store is stopped")
+        began = time.monotonic()
         try:
-            return await self._loop.run_in_executor(self._readers, self._read, call)
+            result = await self._loop.run_in_executor(self._readers, self._read, call)
         except DBAPIError as error:
+            self.reads.failed()
             raise StoreUnavailable(f"read failed: {error.orig}") from error
+        self.reads.note(time.monotonic() - began)
+        return result
 
     def _read(self, call: Callable[[Connection], T]) -> T:
         connection: Connection | None = getattr(self._local, "connection", None)
@@ -158,6 +163,7 @@ class SqliteDatabase(Database):
 
     def _commit(self, connection: Connection, group: Group) -> list[Finished]:
         finished: list[Finished] = []
+        began = time.monotonic()
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             for stage, items in self._in_order(group):
@@ -167,7 +173,7 @@ class SqliteDatabase(Database):
             with contextlib.suppress(DBAPIError):
                 connection.exec_driver_sql("ROLLBACK")
             return self._not_committed(group, error)
-        self._committed()
+        self._committed(began)
         return finished
 
 

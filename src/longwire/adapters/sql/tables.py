@@ -161,7 +161,10 @@ messages = Table(
     Column("sent_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
     Column("trace", key(24), nullable=False),
-    UniqueConstraint("sender_no", "message_id", name="uq_messages_sender_message"),
+    # The numbers of its receivers, eight bytes each, the least first. None: a process of an older release kept it.
+    Column("receivers", LargeBinary(8_256)),
+    # The id first: a message is found by its id alone, and ids that rise with time append to the index.
+    UniqueConstraint("message_id", "sender_no", name="uq_messages_message_sender"),
 )
 
 # A row a receiver, kept until acked, expired, collapsed, withdrawn or missed.
@@ -200,7 +203,7 @@ uplink = Table(
     Column("trace", key(24), nullable=False),
     # Where it stood in a log of another engine.
     Column("log_position", BigInteger),
-    UniqueConstraint("device_no", "message_id", name="uq_uplink_device_message"),
+    UniqueConstraint("message_id", "device_no", name="uq_uplink_message_device"),
 )
 
 # One row a consumer.
@@ -326,6 +329,17 @@ push_failures = Table(
     sqlite_with_rowid=False,
 )
 
+# Kept with the segments: what was written and acknowledged in each minute since the epoch.
+push_minutes = Table(
+    "push_minutes",
+    metadata,
+    Column("push_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    _count("written"),
+    _count("acked"),
+    sqlite_with_rowid=False,
+)
+
 # Kept a day.
 idempotency = Table(
     "idempotency",
@@ -349,6 +363,31 @@ presence = Table(
     Column("node_id", name(24), nullable=False),
     Column("transport", name(16), nullable=False),
     Column("close_code", SmallInteger),
+    sqlite_with_rowid=False,
+)
+
+# A row a connection that has ended, kept 7 days, 5,000,000 rows at the most.
+past_sessions = Table(
+    "past_sessions",
+    metadata,
+    Column("device_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("began_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger, nullable=False, index=True),
+    Column("node_id", name(24), nullable=False),
+    Column("transport", name(16), nullable=False),
+    Column("close_code", SmallInteger),
+    sqlite_with_rowid=False,
+)
+
+# What belongs to a trace (trace_rows.RefKind and its id), kept 7 days.
+trace_refs = Table(
+    "trace_refs",
+    metadata,
+    Column("trace_id", key(16), primary_key=True),
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("ref", key(16), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
 
@@ -397,6 +436,50 @@ audit = Table(
     Column("target", name(128), nullable=False),
     Column("status", SmallInteger, nullable=False),
     Column("request_id", name(64), nullable=False),
+    Index("ix_audit_request", "request_id"),
+)
+
+# What operators asked every process to do for a while: marks and log levels. Kept a day past their end.
+directives = Table(
+    "directives",
+    metadata,
+    Column("directive_no", Serial, primary_key=True, autoincrement=True),
+    Column("kind", name(16), nullable=False),
+    Column("name", name(128), nullable=False),
+    Column("value", name(32), nullable=False),
+    Column("caller", name(64), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False, index=True),
+    UniqueConstraint("kind", "name", name="uq_directives_kind_name"),
+)
+
+# Kept until deleted.
+people = Table(
+    "people",
+    metadata,
+    Column("person_no", Serial, primary_key=True, autoincrement=True),
+    Column("name", name(64), nullable=False, unique=True),
+    Column("role", name(16), nullable=False),
+    Column("password_hash", name(255), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Column("last_login_ms", BigInteger),
+    Column("is_disabled", Flag, nullable=False, server_default="0"),
+    Column("must_change", Flag, nullable=False, server_default="0"),
+    # A number stands in person_sessions: it is never given twice.
+    sqlite_autoincrement=True,
+)
+
+# Kept until they expire.
+person_sessions = Table(
+    "person_sessions",
+    metadata,
+    Column("token_hash", _Hash, primary_key=True),
+    Column("person_no", BigInteger, nullable=False, index=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 # Kept until every webhook has taken it, two days or 1 GiB at the most.

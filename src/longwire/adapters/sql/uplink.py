@@ -15,6 +15,7 @@ from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.domains import Domain, take
 from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.messages import ENVELOPE_BYTES
+from longwire.adapters.sql.trace_refs import note_uplink_refs
 from longwire.clock import Clock
 from longwire.ids import prefixed
 from longwire.model import UplinkRecord
@@ -42,13 +43,13 @@ _LETTER = (
 )
 _LETTERS = f"{_LETTER} WHERE letter_no < ? ORDER BY letter_no DESC LIMIT ?"
 _ONE_LETTER = f"{_LETTER} WHERE letter_no = ?"
-# What a device sent is in the log once (uq_uplink_device_message): the record moves to the end.
+# What a device sent is in the log once (uq_uplink_message_device): the record moves to the end.
 _TAKE_OUT = "DELETE FROM uplink WHERE device_no = ? AND message_id = ?"
 _REPLAYED = "UPDATE dead_letters SET replayed_at_ms = ? WHERE letter_no = ?"
 _ENDS = 'SELECT MIN("offset"), MAX("offset") FROM uplink'
 _FOUND = f'SELECT {_COLUMNS} FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ?'
-# Bounded by offsets, whatever matches: "+" keeps the planner from a device's whole index, which it would have to sort.
-_OF_DEVICE = " AND +device_no = ?"
+# Bounded by offsets, whatever matches: no index leads to a device's records.
+_OF_DEVICE = " AND device_no = ?"
 _OF_KIND = " AND kind = ?"
 _NEWEST_FIRST = ' ORDER BY "offset" DESC LIMIT ?'
 _ANY_SINCE = 'SELECT 1 FROM uplink WHERE "offset" >= ? AND "offset" < ? AND sent_at_ms >= ? LIMIT 1'
@@ -196,6 +197,7 @@ class SqlUplinkLog:
         for offset, (record, _) in enumerate(items, first):
             record.offset = offset
         kept = bulk.execute(connection, _INSERT, [_row(record) for record, _ in items])
+        note_uplink_refs(connection, [record for record, _ in items])
         if kept == len(items):
             return [Status.OK] * len(items)
         last = first + len(items) - 1

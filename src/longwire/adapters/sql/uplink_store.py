@@ -13,13 +13,14 @@ from sqlalchemy import Connection
 from longwire.adapters.sql import bulk
 from longwire.adapters.sql.database import Database
 from longwire.adapters.sql.domains import Domain, take
+from longwire.adapters.sql.trace_refs import note_uplink_refs
 from longwire.model import UplinkRecord
 
 _INSERT = (
     'INSERT OR IGNORE INTO uplink ("offset", device_no, device_id, message_id, kind, payload, sent_at_ms, trace,'
     " log_position) VALUES {rows}"
 )
-_POSITIONS = "SELECT device_no, message_id, log_position FROM uplink WHERE (device_no, message_id) IN (VALUES {rows})"
+_POSITIONS = "SELECT device_no, message_id, log_position FROM uplink WHERE (message_id, device_no) IN (VALUES {rows})"
 _TAKE_OUT = "DELETE FROM uplink WHERE device_no = ? AND message_id = ? AND (log_position IS NULL OR log_position <> ?)"
 _OFFSET = 'SELECT "offset" FROM uplink WHERE device_no = ? AND message_id = ?'
 _REPLAYED = "UPDATE dead_letters SET replayed_at_ms = ? WHERE letter_no = ? AND replayed_at_ms IS NULL"
@@ -77,17 +78,19 @@ def _store(connection: Connection, arrived: Sequence[Arrived]) -> list[bool]:
         )
         for offset, (record, position, _) in zip(offsets, arrived, strict=True)
     ]
-    if bulk.execute(connection, _INSERT, rows) == len(rows):
+    kept = bulk.execute(connection, _INSERT, rows)
+    note_uplink_refs(connection, [record for record, _, _ in arrived])
+    if kept == len(rows):
         return [True] * len(rows)
-    kept = {
+    positions = {
         (device_no, bytes(message_id)): position for device_no, message_id, position in _positions(connection, arrived)
     }
-    return [kept[record.device_no, record.message_id] == position for record, position, _ in arrived]
+    return [positions[record.device_no, record.message_id] == position for record, position, _ in arrived]
 
 
 def _positions(connection: Connection, arrived: Sequence[Arrived]) -> Iterator[Sequence[Any]]:
     for at in range(0, len(arrived), _KEYS):
         some = arrived[at : at + _KEYS]
         statement = _POSITIONS.format(rows=",".join(["(?, ?)"] * len(some)))
-        keys = [value for record, _, _ in some for value in (record.device_no, record.message_id)]
+        keys = [value for record, _, _ in some for value in (record.message_id, record.device_no)]
         yield from connection.exec_driver_sql(statement, tuple(keys))
