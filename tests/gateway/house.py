@@ -42,6 +42,7 @@ from longwire.push_model import (
     PushStats,
 )
 from longwire.testing import ManualClock
+from longwire.traces import NO_TRACES
 
 HANG_GUARD_S = 20.0
 TOKEN_TTL_S = 86_400
@@ -79,6 +80,8 @@ class House:
             commands=self.commands,
         )
         self.settings = NodeSettings("n1~0001", port=0, tls_port=0)
+        self.traces = NO_TRACES
+        """Set before the start."""
         self.devices: dict[str, Device] = {}
         self.peers: list[Peer] = []
         self.node: Node
@@ -88,8 +91,8 @@ class House:
         await self.messages.start()
         await self.uplink.start()
         await self.online_hints()
-        self.node = Node(self.settings, self.engines, self.tokens, self.app, self.clock, self.limits)
-        told = Messages(self.accounts, self.sets, self.pushes, self.node, self.clock, self.limits)
+        self.node = Node(self.settings, self.engines, self.tokens, self.app, self.clock, self.limits, self.traces)
+        told = Messages(self.accounts, self.sets, self.pushes, self.node, self.clock, self.limits, self.traces)
         self.app.bind(HandlerServices(self.accounts, told))
         await self.node.start()
         return self

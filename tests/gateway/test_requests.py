@@ -16,7 +16,7 @@ async def test_a_method_is_called_and_answers(houses, app, flavour) -> None:
 
     @app.request("sum")
     async def add(numbers: list[int], ctx) -> dict:
-        seen.append((ctx.device_id, ctx.user, ctx.trace, ctx.kind))
+        seen.append((ctx.device_id, ctx.user, ctx.trace_id, ctx.kind))
         return {"sum": sum(numbers)}
 
     house = await houses().start()
@@ -25,7 +25,7 @@ async def test_a_method_is_called_and_answers(houses, app, flavour) -> None:
     peer.send(Request("sum", b"[1,2,3]"), 7, trace=TRACE)
     reply = await peer.get(Reply, 7)
     assert (reply.status, reply.payload, reply.detail) == (0, b'{"sum":6}', "")
-    assert seen == [("d-1", "ann", TRACE, "sum")]
+    assert seen == [("d-1", "ann", TRACE[:16].hex(), "sum")]
 
 
 async def test_a_method_that_nobody_handles_is_unsupported(house, flavour) -> None:

@@ -17,6 +17,7 @@ from longwire.gateway.node import Node
 from longwire.limits import Limits
 from longwire.push.messages import Messages
 from longwire.testing import ManualClock
+from longwire.traces import NO_TRACES, Traces
 
 SECRET = "s" * 32
 
@@ -97,10 +98,10 @@ async def _soon(seconds: float) -> None:
 class Room:
     """A node with its way to the others and its internal port."""
 
-    def __init__(self, node: Node, courier: Courier, client: GatedClient) -> None:
+    def __init__(self, node: Node, courier: Courier, client: GatedClient, traces: Traces = NO_TRACES) -> None:
         self.node, self.courier, self.client = node, courier, client
         courier.local = node
-        self.links = LinkServer(node, SECRET)
+        self.links = LinkServer(node, SECRET, traces)
         self.http = HttpServer(self.links, "127.0.0.1", 0)
 
     async def start(self) -> None:
@@ -125,6 +126,8 @@ class Nodes(House):
         super().__init__(folder, limits, app, clock)
         self.size = size
         self.rooms: list[Room] = []
+        self.traces_of: dict[int, Traces] = {}
+        """Set before the start: of the nodes, counted from 1."""
         self.routes = GatedRoutes(self.clock, self._waits)
         self.with_engines(routes=self.routes)
 
@@ -139,10 +142,13 @@ class Nodes(House):
         for at in range(1, self.size + 1):
             settings = replace(self.settings, node_id=f"n{at}~0001")
             client = GatedClient()
-            courier = Courier(settings.node_id, client, self.routes, self.registry, self.clock, sleep=_soon)
+            traces = self.traces_of.get(at, NO_TRACES)
+            courier = Courier(
+                settings.node_id, client, self.routes, self.registry, self.clock, sleep=_soon, traces=traces
+            )
             engines = replace(self.engines, across=courier)
-            node = Node(settings, engines, self.tokens, self.app, self.clock, self.limits)
-            self.rooms.append(Room(node, courier, client))
+            node = Node(settings, engines, self.tokens, self.app, self.clock, self.limits, traces)
+            self.rooms.append(Room(node, courier, client, traces))
         self.node = self.rooms[0].node
         self.app.bind(
             HandlerServices(

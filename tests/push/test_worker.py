@@ -11,6 +11,7 @@ from longwire.errors import StoreUnavailable
 from longwire.push.worker import Worker, WorkerSettings
 from longwire.push_model import Priority
 from longwire.testing import settle
+from longwire.traces import Marks, Traces
 
 SETTINGS = WorkerSettings(link_timeout_s=0.05, stop_within_s=0.05)
 
@@ -372,3 +373,45 @@ async def test_higher_priority_is_claimed_first(work, nodes, clock) -> None:
     async with running(work, nodes, WorkerSettings(segments=1)):
         await clock.run_for(1)
     assert [write.order.push_no for write in nodes.writes] == [3, 2, 1]
+
+
+# Traces, and what is counted
+
+
+async def test_a_traced_push_is_told_segment_by_segment_and_node_by_node(work, nodes, clock) -> None:
+    await nodes.add("n1", 1, 2)
+    await nodes.add("n2", 3)
+    nodes.faults["n2"] = StoreUnavailable("connection refused")
+    told = []
+    traces = Traces(tells=[told.append])
+    traces.set_marks(Marks(BitMap([2])))
+    worker = Worker("w", work, nodes.routes, nodes.registry, nodes, clock, SETTINGS, clock.sleep, traces)
+    task = asyncio.create_task(worker.run())
+    work.add(BitMap(range(1, 5)))
+    await settle()
+    assert {(hop.name, dict(hop.facts)["to_node"], dict(hop.facts)["written"], hop.is_error) for hop in told} == {
+        ("push.dispatched", "n1", 2, False),
+        ("push.dispatched", "n2", 0, True),
+    }
+    (write,) = nodes.writes
+    assert write.order.message.trace == told[0].trace, "the node goes on with the mark's context"
+    assert (worker.segments, worker.failed_attempts) == (0, 1)
+    del nodes.faults["n2"]
+    await clock.run_for(2)
+    assert (worker.segments, worker.failed_attempts) == (1, 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_push_that_nobody_marked_is_not_told(work, nodes, clock) -> None:
+    await nodes.add("n1", 1)
+    told = []
+    traces = Traces(tells=[told.append])
+    traces.set_marks(Marks(BitMap([2])))
+    worker = Worker("w", work, nodes.routes, nodes.registry, nodes, clock, SETTINGS, clock.sleep, traces)
+    task = asyncio.create_task(worker.run())
+    part = work.add(BitMap([1]))
+    await settle()
+    assert (part.is_done, told, nodes.writes[0].order.message.trace) == (True, [], b"")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -15,6 +15,7 @@ from longwire.reasons import Status
 from longwire.sink import Sink, SinkSettings
 from longwire.testing import ManualClock
 from longwire.testing.services import MemoryServices, device
+from longwire.traces import NO_TRACES, Traces
 
 
 class MemoryLog:
@@ -105,7 +106,7 @@ class World:
         self.tasks: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)
 
-    def start(self, **settings: object) -> Sink:
+    def start(self, traces: Traces = NO_TRACES, **settings: object) -> Sink:
         log: UplinkLog = self.log
         sink = Sink(
             log,
@@ -114,11 +115,12 @@ class World:
             settings=SinkSettings(**settings),
             sleep=self.clock.sleep,
             randomness=random.Random(self.seed),  # type: ignore[arg-type]
+            traces=traces,
         )
         self.tasks.append(asyncio.create_task(sink.run()))
         return sink
 
-    def send(self, device_no: int, payload: bytes | str, kind: str = "order") -> int:
+    def send(self, device_no: int, payload: bytes | str, kind: str = "order", trace: bytes = b"") -> int:
         """Appends a message of a device; its offset."""
         body = payload.encode() if isinstance(payload, str) else payload
         record = UplinkRecord(
@@ -128,6 +130,7 @@ class World:
             kind=kind,
             payload=body,
             sent_at_ms=self.clock.now_ms(),
+            trace=trace,
         )
         self.log.append(record, lambda record, status: None)
         return record.offset

@@ -8,6 +8,7 @@ import pytest
 
 from longwire.application import Context, Reject
 from longwire.sink import Sink
+from longwire.traces import CALL, Traces
 
 
 async def test_each_devices_records_reach_the_handler_in_order(world, seen) -> None:
@@ -363,3 +364,32 @@ async def test_what_another_reader_took_over_is_not_tried_any_more(world, seen) 
     world.send(1, "new")
     await world.clock.run_for(0)
     assert seen[-1] == (1, "new", 1)
+
+
+# Traces
+
+
+async def test_calls_for_a_traced_record_are_told_and_what_the_handler_logs_belongs_to_its_trace(world) -> None:
+    told, calls = [], []
+
+    @world.app.uplink("order")
+    async def order(text: str) -> None:
+        call = CALL.get()
+        calls.append(None if call is None else call.trace_id)
+        if text == "!" and len(calls) == 1:
+            raise RuntimeError("secret")
+
+    traces = Traces(ratio=1, tells=[told.append])
+    trace = traces.enter(bytes(range(24)))
+    world.start(traces)
+    world.send(1, "!", trace=trace)
+    world.send(1, "untraced")
+    world.send(1, "unsampled", trace=Traces().enter(bytes(range(24))))
+    await world.clock.run_for(60)
+    assert calls == [trace[:16].hex(), trace[:16].hex(), None, trace[:16].hex()]
+    assert [(hop.name, hop.is_error, dict(hop.facts)["attempt"]) for hop in told] == [
+        ("sink.failed", True, 1),
+        ("sink.handled", False, 2),
+    ]
+    assert {hop.parent for hop in told} == {trace[16:]}
+    assert "secret" not in str(told)

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 from webhook_world import HANG, HANG_GUARD_S, OK, REFUSAL, Receiver, World
 
 from longwire.errors import StoreUnavailable
+from longwire.ids import new_message_id, prefixed
 from longwire.operations_model import Event
 from longwire.webhooks.signing import sign
 
@@ -26,6 +28,22 @@ async def test_events_arrive_signed_and_in_order(world: World, receiver: Receive
     at_s = int(got.headers["longwire-signature"].split(",")[0].removeprefix("t="))
     assert got.headers["longwire-signature"] == sign(made.secret, at_s, got.body)
     assert got.headers["longwire-delivery"] == json.loads(got.body)["delivery_id"]
+
+
+async def test_posts_are_counted_and_told_to_who_follows_them_with_the_messages_in_them(
+    world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "longwire.webhooks")
+    message_id = prefixed("msg", new_message_id())
+    receiver.answers.append(REFUSAL)
+    await world.endpoints.add(receiver.url(), ["message.acked"])
+    acked = Event("message.acked", world.clock.now_ms(), 0, b'{"message_id":"%s"}' % message_id.encode())
+    await world.database.write(lambda connection: world.events.note(connection, [acked]))
+    await world.until(lambda: world.endpoints.posts.times.total, step_s=0.1)
+    assert world.endpoints.posts.failures == 1
+    lines = [text for one in caplog.records if "delivery dlv_" in (text := one.getMessage())]
+    assert ["was not taken" in line for line in lines] == [True, False]
+    assert all(message_id in line for line in lines)
 
 
 async def test_what_a_webhook_does_not_ask_for_is_neither_kept_nor_told(world: World, receiver: Receiver) -> None:

@@ -27,6 +27,7 @@ from longwire.net.wheel import TICK_S
 from longwire.ports.receipts import ReceiptLog
 from longwire.push_model import PushMessage, SegmentReceipts
 from longwire.reasons import Status
+from longwire.traces import NO_TRACES, Traces
 from longwire.wire.packets import FLAG_RECEIPT, Push
 
 # An entry outlives the last that was done with it, so that late acknowledgements find it.
@@ -42,20 +43,20 @@ _CHUNKS = 16
 class Frames:
     """A PUSH as the connections of each flavour get it: encoded once, when the first of them does."""
 
-    __slots__ = ("_encoded", "_flags", "_handle", "_trace", "packet")
+    __slots__ = ("_encoded", "_flags", "_handle", "packet", "trace")
 
     def __init__(self, packet: Push, handle: int, flags: int, trace: bytes) -> None:
         self.packet = packet
         self._handle = handle
         self._flags = flags
-        self._trace = trace
+        self.trace = trace
         self._encoded: list[bytes | None] = [None] * len(Flavour)
 
     def of(self, flavour: int) -> bytes:
         """The bytes for connections of this flavour; the same object for all of them."""
         data = self._encoded[flavour]
         if data is None:
-            data = self._encoded[flavour] = encode(flavour, self.packet, self._handle, self._flags, self._trace)
+            data = self._encoded[flavour] = encode(flavour, self.packet, self._handle, self._flags, self.trace)
         return data
 
 
@@ -145,7 +146,10 @@ class Broadcast:
 class Broadcasts:
     """The table of them. Handles are odd, start at random and skip those in use; one-to-one messages have even ones."""
 
-    def __init__(self, hub: Hub, receipts: ReceiptLog, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self, hub: Hub, receipts: ReceiptLog, clock: Clock, counters: Counters, traces: Traces = NO_TRACES
+    ) -> None:
+        self._traces = traces
         self.skipped = BitMap()
         """Devices that a fan-out left out because they do not read."""
         self.latency = Histogram()
@@ -216,6 +220,21 @@ class Broadcasts:
         broadcast.overdue.discard(device_no)
         broadcast.noted.add(device_no)
         self._mark(broadcast)
+        if self._traces.has_marks and device_no in self._traces.marks.devices:
+            self.tell_written(broadcast.frames, device_no, "catch-up")
+
+    def tell_written(self, frames: Frames, device_no: int, way: str) -> None:
+        """A marked device was written to."""
+        session = self._hub.find(device_no)
+        if session is not None:
+            self._traces.hop(
+                "message.written",
+                self._traces.marked(frames.trace, (device_no,)),
+                message_id=frames.packet.message_id.hex(),
+                device_id=session.device_id,
+                session_id=session.session_id,
+                way=way,
+            )
 
     def acked(self, session: Session, handle: int) -> bool:
         """ACK of an odd handle; False where the device was not written to under it, or has acknowledged."""
@@ -230,6 +249,15 @@ class Broadcasts:
         began_ms = entry[2] if entry is not None else broadcast.began_at(device_no)
         if began_ms is not None:
             broadcast.latency.add(self._now_ms() - began_ms)
+        if self._traces.has_marks and device_no in self._traces.marks.devices:
+            self._traces.hop(
+                "message.acked",
+                self._traces.marked(broadcast.frames.trace, (device_no,)),
+                began_ns=(began_ms or 0) * 1_000_000,
+                message_id=broadcast.frames.packet.message_id.hex(),
+                device_id=session.device_id,
+                session_id=session.session_id,
+            )
         if not broadcast.is_dirty:
             self._mark(broadcast)
         if not broadcast.outstanding and not broadcast.jobs and not self._is_flushing_soon:

@@ -20,6 +20,7 @@ from longwire.operations_model import Command, CommandStatus
 from longwire.ports.commands import CommandStore
 from longwire.ports.link import Called
 from longwire.reasons import Status
+from longwire.traces import NO_TRACES, Traces, is_sampled
 from longwire.wire.packets import Received, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,16 @@ class Commands:
     """The requests to devices that have no reply yet, by session; nothing of a session that has none."""
 
     def __init__(
-        self, hub: Hub, store: CommandStore, clock: Clock, limits: Limits, counters: Counters, tasks: Tasks
+        self,
+        hub: Hub,
+        store: CommandStore,
+        clock: Clock,
+        limits: Limits,
+        counters: Counters,
+        tasks: Tasks,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._hub = hub
         self._store = store
         self._clock = clock
@@ -60,6 +69,14 @@ class Commands:
         entry = mine[correlation] = _Open(command_id, future, self._clock.monotonic() + timeout_ms / 1000 + _LATE_FOR_S)
         self._counters.commands += 1
         session.connection.send(Request(method, payload, timeout_ms), correlation, 0, trace)
+        if is_sampled(trace):
+            self._traces.hop(
+                "command.sent",
+                trace,
+                command_id=command_id.hex(),
+                device_id=session.device_id,
+                session_id=session.session_id,
+            )
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await future

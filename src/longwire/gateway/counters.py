@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from longwire.histogram import Histogram
+
 
 class Counters:
     """Since the process started."""
@@ -14,26 +16,35 @@ class Counters:
         "catch_up_written",
         "closes",
         "commands",
+        "connected",
         "connects",
         "delivered",
         "dropped",
         "fan_out_rounds",
+        "handshake_ms",
         "late_replies",
         "pushes",
         "receipts_refused",
         "refused",
         "repeated",
         "sends",
+        "sent_ms",
         "shed",
         "stray_acks",
         "stray_replies",
     )
 
     def __init__(self) -> None:
+        self.connected = [0, 0, 0]
+        """Sessions that stand, by net.connection.Flavour."""
         self.connects = 0
+        self.handshake_ms = Histogram()
+        """From CONNECT to CONNECTED, of those who got in."""
         self.closes: Counter[str] = Counter()
         """By close reason; ``peer`` where the device went away by itself."""
         self.sends = 0
+        self.sent_ms = Histogram()
+        """From SEND to its receipt, of reliable messages."""
         self.refused: Counter[str] = Counter()
         """Sends by the status that refused them, answered or not."""
         self.delivered = 0

@@ -17,7 +17,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
@@ -33,6 +33,7 @@ from longwire.ports.across import Across
 from longwire.ports.messages import MessageStore
 from longwire.push_model import PushMessage
 from longwire.reasons import CloseCode
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 from longwire.wire.packets import FLAG_RECEIPT, Ack, Push, Received, Send
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ _ROWS_A_READ = _SESSIONS_A_READ * _MESSAGES_A_READ
 _RECENT = 256
 _STORE_RETRY_S = 1.0
 _SLICE = 1_000
+_MAX_TRACED = 10_000
 
 
 class LivePushes(Protocol):
@@ -56,6 +58,15 @@ class LivePushes(Protocol):
     def repeat(self, session: Session, handle: int, push_no: int) -> bool:
         """Writes one of the window again; False where it is to be forgotten."""
         ...
+
+
+class _Written(NamedTuple):
+    """A traced message that was written and is not acknowledged."""
+
+    device_no: int
+    trace: bytes
+    message_id: str
+    at_ns: int
 
 
 class Acks:
@@ -96,7 +107,11 @@ class Delivery:
         counters: Counters,
         tasks: Tasks,
         across: Across | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
+        self._traced: dict[int, _Written] = {}
+        """By handle, what was written under a context that is told, until it is acknowledged."""
         self._node_id = node_id
         self._across = across
         self._is_shared = across is not None
@@ -138,6 +153,7 @@ class Delivery:
         """A message for the session's device is durable: writes it now, or leaves it to the catching up."""
         if session.arrival is not Arrival.OVER:
             session.arrival = Arrival.MISSED_ONE
+            self._waits(session, envelope, "connecting")
             return
         window = session.window
         if window is None:
@@ -146,10 +162,12 @@ class Delivery:
             return
         if window.is_catching_up:
             window.has_more = True
+            self._waits(session, envelope, "catching-up")
             return
         connection = session.connection
         if connection.is_clogged or len(window.unacked) >= self._limits.window:
             window.is_catching_up = window.has_more = True
+            self._waits(session, envelope, "not-reading")
             return
         if not self._is_shared:
             window.last_seq = seq
@@ -163,6 +181,15 @@ class Delivery:
             envelope.to,
         )
         self._write(connection, window, packet, seq, envelope.trace)
+
+    def _waits(self, session: Session, envelope: Envelope | PushMessage, reason: str) -> None:
+        """A message stays in the store until its device takes it."""
+        trace = envelope.trace
+        if trace and trace[23] & SAMPLED:
+            message_id = envelope.message_id.hex()
+            self._traces.hop(
+                "message.waiting", trace, message_id=message_id, device_id=session.device_id, reason=reason
+            )
 
     def nudge(self, session: Session) -> None:
         """Something waits in the store for the session that did not come this way: what comes next is there."""
@@ -195,6 +222,8 @@ class Delivery:
                 self._counters.stray_acks += 1
             else:
                 receipts.append(Receipt(session.device_no, entry[0], self._clock.now_ms(), self._node_id))
+                if self._traced and handle in self._traced:
+                    self._tell_acked(session, handle)
         if receipts:
             self._acknowledge(receipts)
         if window is not None:
@@ -276,7 +305,44 @@ class Delivery:
             handle = self.next_handle()
         window.unacked[handle] = (seq, self._wheel.tick, 0)
         self._counters.delivered += 1
+        if (trace and trace[23] & SAMPLED) or self._traces.has_marks:
+            trace = self._tell_written(window.session, packet, handle, seq, trace)
         connection.send(packet, handle, FLAG_RECEIPT, trace)
+
+    def _tell_written(self, session: Session, packet: Push, handle: int, seq: int, trace: bytes) -> bytes:
+        """Tells it where the message is traced or its receiver marked; the context that it is written under."""
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, (session.device_no,))
+        if not (trace and trace[23] & SAMPLED):
+            return trace
+        message_id = packet.message_id.hex()
+        self._traced.pop(handle, None)
+        self._traced[handle] = _Written(session.device_no, trace, message_id, self._traces.now_ns())
+        if len(self._traced) > _MAX_TRACED:
+            del self._traced[next(iter(self._traced))]
+        self._traces.hop(
+            "message.written",
+            trace,
+            message_id=message_id,
+            device_id=session.device_id,
+            session_id=session.session_id,
+            seq=seq,
+            handle=handle,
+        )
+        return trace
+
+    def _tell_acked(self, session: Session, handle: int) -> None:
+        written = self._traced.pop(handle)
+        if written.device_no != session.device_no:  # of a session before this one
+            return
+        self._traces.hop(
+            "message.acked",
+            written.trace,
+            began_ns=written.at_ns,
+            message_id=written.message_id,
+            device_id=session.device_id,
+            session_id=session.session_id,
+        )
 
     def open_window(self, session: Session) -> Window:
         """The session's window; a new one where it has none."""
@@ -420,7 +486,10 @@ class Delivery:
                 continue
             self._counters.repeated += 1
             window.unacked[handle] = (seq, self._wheel.tick, 0)
-            session.connection.send(push_of(message), handle, FLAG_RECEIPT, message.trace)
+            packet, trace = push_of(message), message.trace
+            if (trace and trace[23] & SAMPLED) or self._traces.has_marks:
+                trace = self._tell_written(session, packet, handle, seq, trace)
+            session.connection.send(packet, handle, FLAG_RECEIPT, trace)
 
     async def _look_after(self) -> None:
         try:

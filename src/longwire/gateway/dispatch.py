@@ -1,5 +1,6 @@
 """What each command of a device calls: one table, read downward."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,6 +18,8 @@ from longwire.ports.messages import MessageStore
 from longwire.reasons import CloseCode, Status
 from longwire.wire.native import PONG_PACKET
 from longwire.wire.packets import Command, Received, Subscribe, Subscribed, Unsubscribe, Unsubscribed
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[DeviceConnection, Received], None]
 
@@ -78,6 +81,11 @@ class Dispatch:
         self._counters.closes["peer" if code is None else code.label] += 1
         session = connection.session
         if session is not None:
+            self._counters.connected[connection.flavour] -= 1
+            if log.isEnabledFor(logging.DEBUG):
+                reason = "peer" if code is None else code.label
+                labels = {"device_id": session.device_id, "close_reason": reason}
+                log.debug("%s disconnected: %s", session.device_id, reason, extra={"labels": labels})
             self._delivery.close(session)
             self._ended(session, code)
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from array import array
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 from pyroaring import BitMap
@@ -22,6 +23,7 @@ from longwire.gateway.hub import Hub
 from longwire.gateway.tasks import Tasks
 from longwire.net.connection import Flavour
 from longwire.push_model import Priority
+from longwire.traces import NO_TRACES, Traces, is_sampled
 from longwire.wire.packets import Push
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ _MAX_JOINED_BYTES = 65_536
 _MAX_WAITING_BYTES = 16 << 20
 # What a message takes beside its payload.
 _OVERHEAD_BYTES = 256
+# Of one message's marked receivers so many are told of.
+_MAX_TOLD = 100
 
 
 class Job:
@@ -65,13 +69,17 @@ class _Group(NamedTuple):
 class FanOut:
     """The lanes of this node."""
 
-    def __init__(self, hub: Hub, broadcasts: Broadcasts, counters: Counters, tasks: Tasks) -> None:
+    def __init__(
+        self, hub: Hub, broadcasts: Broadcasts, counters: Counters, tasks: Tasks, traces: Traces = NO_TRACES
+    ) -> None:
+        self._traces = traces
         self._hub = hub
         self._broadcasts = broadcasts
         self._counters = counters
         self._tasks = tasks
         self._lanes: tuple[deque[Job], ...] = tuple(deque() for _ in Priority)
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        """What has not begun to be written."""
         self._written = 0
         """Writes since the loop last ran."""
         self._is_running = False
@@ -79,7 +87,7 @@ class FanOut:
     @property
     def is_full(self) -> bool:
         """Whether as many bytes wait as may: nothing more is to be spread."""
-        return self._waiting_bytes >= _MAX_WAITING_BYTES
+        return self.waiting_bytes >= _MAX_WAITING_BYTES
 
     def spread(
         self,
@@ -111,7 +119,7 @@ class FanOut:
 
     def _add(self, job: Job, lane: Priority) -> None:
         self._lanes[lane].append(job)
-        self._waiting_bytes += job.size
+        self.waiting_bytes += job.size
         if not self._is_running:
             self._is_running = True
             self._tasks.start(self._run(), "a fan-out")
@@ -130,7 +138,7 @@ class FanOut:
                 for job in jobs:
                     _end(job)
                 jobs.clear()
-            self._waiting_bytes = 0
+            self.waiting_bytes = 0
 
     def _highest(self, below: int) -> int | None:
         """The highest lane in which anything waits, of those before ``below``."""
@@ -151,7 +159,25 @@ class FanOut:
                     await self._write(_Group(late, [job]), lane)
         finally:
             for job in jobs:
+                self._tell(job)
                 _end(job)
+
+    def _tell(self, job: Job) -> None:
+        """What a job that was traced did, in sum; and each of its receivers who is marked."""
+        frames, traces = job.frames, self._traces
+        is_push = job.broadcast is not None
+        if is_sampled(frames.trace):
+            traces.hop(
+                "push.fanned_out" if is_push else "message.fanned_out",
+                frames.trace,
+                message_id=frames.packet.message_id.hex(),
+                receivers=len(job.receivers),
+                online=len(job.written) if is_push else job.receivers.intersection_cardinality(self._hub.online),
+            )
+        if traces.has_marks:
+            written = job.written if is_push else job.receivers & self._hub.online
+            for device_no in islice(written & traces.marks.devices, _MAX_TOLD):
+                self._broadcasts.tell_written(frames, device_no, "fan-out")
 
     def _take(self, waiting: deque[Job]) -> tuple[list[Job], list[_Group]]:
         """The jobs of the next round, oldest first, and their receivers, divided by what each is to get."""
@@ -168,7 +194,7 @@ class FanOut:
             jobs.append(job)
             groups = refined
             size += job.size
-            self._waiting_bytes -= job.size
+            self.waiting_bytes -= job.size
         return jobs, groups
 
     def _due(self, job: Job) -> BitMap:

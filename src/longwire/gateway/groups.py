@@ -14,7 +14,7 @@ from pyroaring import BitMap
 
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
-from longwire.gateway.answer import BUSY_RETRY_MS, Answer
+from longwire.gateway.answer import BUSY_RETRY_MS, Answer, traced
 from longwire.gateway.delivery import Delivery, relayed, told
 from longwire.gateway.directory import Directory, GroupMembers
 from longwire.gateway.fan_out import FanOut
@@ -25,6 +25,7 @@ from longwire.ports.across import Across
 from longwire.ports.pushes import PushStore, TooManyPushes
 from longwire.push_model import Audience, NewPush, PushMessage
 from longwire.reasons import Status
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 from longwire.wire.packets import Send
 
 ToDevices = Callable[[Session, Send, Answer, bytes, tuple[int, ...], str], None]
@@ -46,7 +47,9 @@ class Groups:
         clock: Clock,
         limits: Limits,
         across: Across | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._across = across
         self._directory = directory
         self._fan_out = fan_out
@@ -89,10 +92,15 @@ class Groups:
             answer.give(Status.NOT_PERMITTED, "the device is not a member of the group")
             return None
         receivers = group.without(session.device_no)
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, receivers)
+            answer = traced(answer, self._traces, trace, packet)
         if not answer.is_wanted:
             if self._fan_out.is_full:
                 answer.give(Status.OVERLOADED)
             else:
+                if trace and trace[23] & SAMPLED:
+                    answer.give(Status.OK)
                 message = relayed(session, packet, packet.to, self._clock.now_ms())
                 self._fan_out.spread(message, self._delivery.next_handle(), receivers, trace)
                 if self._across is not None:

@@ -53,6 +53,8 @@ class _Pending(NamedTuple):
     packet: Connect
     correlation: int
     token_hash: bytes
+    began_s: float
+    """clock.monotonic()."""
 
 
 class Handshake:
@@ -109,7 +111,7 @@ class Handshake:
             return
         connection.held = []
         token_hash = hashlib.sha256(packet.token.encode()).digest()
-        self._pending.append(_Pending(connection, packet, frame.correlation, token_hash))
+        self._pending.append(_Pending(connection, packet, frame.correlation, token_hash, self._clock.monotonic()))
         if not self._is_running:
             self._is_running = True
             self._tasks.start(self._run(), "opening sessions")
@@ -217,7 +219,7 @@ class Handshake:
             session.arrival = Arrival.MISSED_ONE
 
     def _open(self, pending: _Pending, credential: Credential, epoch: int, since_ms: int) -> Session:
-        connection, packet, correlation, _ = pending
+        connection, packet, correlation, _, began_s = pending
         limits = self._limits
         heartbeat_s = min(max(packet.heartbeat_s, limits.heartbeat_min_s), limits.heartbeat_max_s)
         silent_ticks = ticks(heartbeat_s * 1.5)
@@ -230,6 +232,10 @@ class Handshake:
         if previous is not None:
             previous.connection.close(CloseCode.TAKEN_OVER)
         self._counters.connects += 1
+        self._counters.connected[connection.flavour] += 1
+        self._counters.handshake_ms.add((self._clock.monotonic() - began_s) * 1000)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s connected", session.device_id, extra={"labels": {"device_id": session.device_id}})
         self._delivery.begin(session)
         # Its token may have ended while it was checked: then this closes it.
         connection.port.wheel.add(connection, connection.port.receiver.due(connection))

@@ -8,6 +8,9 @@ import asyncio
 import gc
 import time
 
+from longwire.histogram import Histogram
+from longwire.meters import UNIT_S
+
 _INTERVAL_S = 0.01
 _RECENT_S = 10.0
 
@@ -18,6 +21,9 @@ class LoopWatch:
     def __init__(self) -> None:
         self.longest_s = 0.0
         self.longest_pause_s = 0.0
+        self.lag = Histogram()
+        """How late each look was; in meters.UNIT_S, as the pauses."""
+        self.pauses = Histogram()
         self._recent_s = self._before_s = 0.0
         self._recent_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -47,6 +53,7 @@ class LoopWatch:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         late_s = loop.time() - self._due
         self.longest_s = max(self.longest_s, late_s)
+        self.lag.add(late_s / UNIT_S)
         if loop.time() - self._recent_since > _RECENT_S:
             self._recent_since, self._before_s, self._recent_s = loop.time(), self._recent_s, 0.0
         self._recent_s = max(self._recent_s, late_s)
@@ -56,4 +63,6 @@ class LoopWatch:
         if phase == "start":
             self._collecting_since = time.monotonic()
         else:
-            self.longest_pause_s = max(self.longest_pause_s, time.monotonic() - self._collecting_since)
+            pause_s = time.monotonic() - self._collecting_since
+            self.longest_pause_s = max(self.longest_pause_s, pause_s)
+            self.pauses.add(pause_s / UNIT_S)

@@ -29,6 +29,7 @@ from longwire.gateway.delivery import Acks, Delivery, push_of
 from longwire.gateway.directory import Directory
 from longwire.gateway.dispatch import Dispatch
 from longwire.gateway.drain import Drain
+from longwire.gateway.facts import NodeFacts
 from longwire.gateway.fan_out import FanOut
 from longwire.gateway.groups import Groups
 from longwire.gateway.handshake import Handshake
@@ -68,6 +69,7 @@ from longwire.ports.tokens import TokenCheck
 from longwire.ports.uplink import UplinkWriter
 from longwire.push_model import Broadcasted, BroadcastOrder, PushMessage, SegmentReceipts
 from longwire.reasons import CloseCode, Status
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +144,9 @@ class Node:
         app: Longwire,
         clock: Clock,
         limits: Limits,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self.settings = settings
         self.node_id = settings.node_id
         self.counters = Counters()
@@ -162,17 +166,17 @@ class Node:
         counters, hub, tasks, node_id = self.counters, self.hub, self._tasks, self.node_id
         self._across = across = engines.across
         self._internal_url = settings.internal_url
-        self._broadcasts = Broadcasts(hub, engines.receipts, clock, counters)
-        self._fan_out = FanOut(hub, self._broadcasts, counters, tasks)
+        self._broadcasts = Broadcasts(hub, engines.receipts, clock, counters, traces)
+        self._fan_out = FanOut(hub, self._broadcasts, counters, tasks, traces)
         self._delivery = Delivery(
-            node_id, hub, engines.messages, self._broadcasts, wheel, clock, limits, counters, tasks, across
+            node_id, hub, engines.messages, self._broadcasts, wheel, clock, limits, counters, tasks, across, traces
         )
         self._catch_up = CatchUp(
             hub, self._broadcasts, engines.push_waiting, self._delivery, clock, limits, counters, tasks
         )
         self._delivery.pushes = self._catch_up
         self._presences = Presences(node_id, engines.presence, engines.events, app.hooks, clock, tasks)
-        self._commands = Commands(hub, engines.commands, clock, limits, counters, tasks)
+        self._commands = Commands(hub, engines.commands, clock, limits, counters, tasks, traces)
         self._handshake = Handshake(
             node_id,
             hub,
@@ -198,7 +202,7 @@ class Node:
             tasks,
         )
         directory = Directory(engines.accounts, engines.sets, clock)
-        groups = Groups(directory, self._fan_out, self._delivery, engines.pushes, clock, limits, across)
+        groups = Groups(directory, self._fan_out, self._delivery, engines.pushes, clock, limits, across, traces)
         self._sending = Sending(
             app,
             hub,
@@ -212,8 +216,9 @@ class Node:
             counters,
             tasks,
             across,
+            traces,
         )
-        requests = Requests(app, self._sending, clock, limits, tasks)
+        requests = Requests(app, self._sending, clock, limits, tasks, traces)
         dispatch = Dispatch(
             self._handshake,
             self._sending,
@@ -238,6 +243,7 @@ class Node:
             node_id,
             hub,
             counters,
+            self.device_port,
             self.watch,
             self._broadcasts,
             engines.messages,
@@ -409,6 +415,8 @@ class Node:
         outcome: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
 
         def committed(envelope: Envelope, result: Committed) -> None:
+            if envelope.trace and envelope.trace[23] & SAMPLED:
+                self._traces.committed(envelope, result)
             if acks is not None and result.status is Status.OK and not outcome.done():
                 self._delivery.expect(acks, result.seq)
             self._sending.deliver(envelope, result)
@@ -433,6 +441,8 @@ class Node:
 
         def committed(at: int, envelope: Envelope, result: Committed) -> None:
             nonlocal left
+            if envelope.trace and envelope.trace[23] & SAMPLED:
+                self._traces.committed(envelope, result)
             self._sending.deliver(envelope, result)
             sent[at] = _sent(envelope, result.status)
             left -= 1
@@ -619,6 +629,25 @@ class Node:
     def move_away(self, count: int, within_s: float) -> int:
         """Sends so many devices elsewhere; how many are told."""
         return self._drain.move(count, within_s)
+
+    @property
+    def facts(self) -> NodeFacts:
+        """Where the node's numbers stand."""
+        engines = self._engines
+        return NodeFacts(
+            self.counters,
+            self.hub,
+            self.device_port,
+            self.watch,
+            self._broadcasts,
+            self._fan_out,
+            self._reconcile,
+            self._drain,
+            engines.messages,
+            engines.uplink,
+            self._across,
+            self._limits,
+        )
 
     def _view(self, session: Session) -> SessionView:
         silent_ms = (self._wheel.tick - session.connection.heard) * TICK_S * 1000

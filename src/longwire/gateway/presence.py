@@ -49,6 +49,7 @@ class Presences:
                 self._node_id,
                 transport_of(session),
                 None if code is None else int(code),
+                session.since_ms,
             )
         )
         if self._hooks.on_presence is not None or (self._events is not None and self._events.wants(_OFFLINE)):

@@ -7,6 +7,7 @@ from longwire.gateway.session import DeviceConnection, Session
 from longwire.gateway.tasks import Tasks
 from longwire.limits import Limits
 from longwire.reasons import Status
+from longwire.traces import CALL, NO_TRACES, Call, Traces, is_sampled
 from longwire.wire.packets import Received, Reply, Request
 
 # What a REPLY takes beside its payload and detail, at the most.
@@ -24,7 +25,9 @@ class Requests:
         clock: Clock,
         limits: Limits,
         tasks: Tasks,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._app = app
         self._sending = sending
         self._clock = clock
@@ -56,6 +59,11 @@ class Requests:
         packet: Request,
         handler: RequestHandler,
     ) -> None:
+        began_ns, trace = 0, frame.trace
+        if trace or self._traces.has_marks:
+            began_ns = self._traces.now_ns()
+            trace = self._traces.enter(trace, devices=(session.device_no,))
+            CALL.set(Call(trace=trace) if trace else None)  # of this task
         try:
             context = Context(
                 kind=packet.method,
@@ -64,11 +72,21 @@ class Requests:
                 sent_at_ms=self._clock.now_ms(),
                 services=self._app.services,
                 user=session.user,
-                trace=frame.trace,
+                trace=trace,
             )
             result = await call(handler, packet.payload, context, within_s=packet.timeout_ms / 1000)
         finally:
             self._sending.end_call(session)
+        if is_sampled(trace):
+            self._traces.hop(
+                "request.handled",
+                trace,
+                began_ns=began_ns,
+                parent=frame.trace[16:],
+                is_error=not result.status.is_success,
+                device_id=session.device_id,
+                status=result.status.label,
+            )
         limit = self._limits.max_body_bytes - _REPLY_OVERHEAD_BYTES
         if len(result.payload) > limit:
             detail = f"the reply of {len(result.payload)} bytes exceeds {limit}"

@@ -19,7 +19,7 @@ from functools import partial
 from longwire.application import Context, Longwire, call
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
-from longwire.gateway.answer import BUSY_RETRY_MS, Answer
+from longwire.gateway.answer import BUSY_RETRY_MS, Answer, TracedAnswer, traced
 from longwire.gateway.counters import Counters
 from longwire.gateway.delivery import Delivery, relayed, told
 from longwire.gateway.directory import Directory
@@ -35,6 +35,7 @@ from longwire.ports.messages import MessageStore
 from longwire.ports.uplink import UplinkWriter
 from longwire.push_model import push_message_of
 from longwire.reasons import CloseCode, Status
+from longwire.traces import CALL, NO_TRACES, SAMPLED, Call, Traces
 from longwire.wire.packets import FLAG_RECEIPT, Push, Received, Send
 
 MAX_COLLAPSE_KEY_CHARACTERS = 255
@@ -64,8 +65,10 @@ class Sending:
         counters: Counters,
         tasks: Tasks,
         across: Across | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._across = across
+        self._traces = traces
         self._app = app
         self._hub = hub
         self._directory = directory
@@ -103,7 +106,10 @@ class Sending:
         now_ms = self._now_ms()
         wait_ms = self._spend(session, now_ms)
         fault = self._fault(packet)
-        if not (wait_ms or fault or frame.flags & FLAG_RECEIPT or self._is_judged) and session.backlog is None:
+        trace = frame.trace
+        if trace or self._traces.has_marks:
+            trace = self._enter(session, packet, trace)
+        if not (wait_ms or fault or trace or frame.flags & FLAG_RECEIPT or self._is_judged) and session.backlog is None:
             # The shortest way, and the most travelled one: device to device, nothing to answer.
             target = self._find_by_address(packet.to)
             if target is not None:
@@ -111,10 +117,12 @@ class Sending:
                 if connection.is_clogged:
                     counters.dropped += 1
                     return
-                connection.send(relayed(session, packet, "", now_ms), self._next_handle(), 0, frame.trace)
+                connection.send(relayed(session, packet, "", now_ms), self._next_handle())
                 counters.pushes += 1
                 return
-        answer = Answer(connection, frame, self._counters)
+        answer = Answer(connection, frame, counters)
+        if trace and trace[23] & SAMPLED:
+            answer = TracedAnswer(answer, self._traces, trace, packet, frame.trace[16:])
         if wait_ms:
             answer.give(Status.RATE_LIMITED, f"more than {self._limits.sends_per_s} a second", wait_ms)
             return
@@ -122,9 +130,16 @@ class Sending:
             answer.give(*fault)
             return
         if session.backlog is not None or (self._is_judged and packet.to):
-            self._wait(session, packet, answer, partial(self._judge_and_route, session, packet, answer, frame.trace))
+            self._wait(session, packet, answer, partial(self._judge_and_route, session, packet, answer, trace))
             return
-        self._route(session, packet, answer, frame.trace)
+        self._route(session, packet, answer, trace)
+
+    def _enter(self, session: Session, packet: Send, given: bytes) -> bytes:
+        """The context with which the message goes on; b"" for one without that nobody marked."""
+        devices = [session.device_no]
+        if self._traces.has_marks and (target := self._find_by_address(packet.to)) is not None:
+            devices.append(target.device_no)
+        return self._traces.enter(given, devices=devices)
 
     def spend(self, session: Session) -> int:
         """Takes a token of the session's bucket; 0, or after how many ms there is one again."""
@@ -264,7 +279,12 @@ class Sending:
     def _to_devices(
         self, session: Session, packet: Send, answer: Answer, trace: bytes, receivers: tuple[int, ...], to: str
     ) -> None:
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, receivers)
+            answer = traced(answer, self._traces, trace, packet)
         if not answer.is_wanted:
+            if trace and trace[23] & SAMPLED:
+                answer.give(Status.OK)
             self._relay(session, packet, receivers, to, trace)
             return
         if packet.ttl_s == 0:
@@ -364,6 +384,8 @@ class Sending:
 
     def _settled(self, answer: Answer, envelope: Envelope, outcome: Committed) -> None:
         answer.give(outcome.status, retry_after_ms=0 if outcome.status.is_success else BUSY_RETRY_MS)
+        if outcome.status is Status.OK:
+            self._counters.sent_ms.add(self._now_ms() - envelope.sent_at_ms)
         self.deliver(envelope, outcome)
 
     def deliver(self, envelope: Envelope, outcome: Committed) -> None:
@@ -382,6 +404,11 @@ class Sending:
                 far.append(device_no)
         if far is not None and self._across is not None:
             self._across.deliver(push_message_of(envelope), outcome.seq, far)
+        elif far is not None and envelope.trace and envelope.trace[23] & SAMPLED:
+            message_id = envelope.message_id.hex()
+            self._traces.hop(
+                "message.waiting", envelope.trace, message_id=message_id, reason="offline", receivers=len(far)
+            )
         if outcome.status is Status.OVERLOADED and len(envelope.receivers) == 1:
             session = self._hub.find(envelope.receivers[0])
             if session is not None and session.window is not None:
@@ -421,6 +448,14 @@ class Sending:
             return False
         connection.send(message, self._delivery.next_handle(), 0, trace)
         self._counters.pushes += 1
+        if trace and trace[23] & SAMPLED:
+            self._traces.hop(
+                "message.written",
+                trace,
+                message_id=message.message_id.hex(),
+                device_id=target.device_id,
+                session_id=target.session_id,
+            )
         return True
 
     def for_now(
@@ -509,6 +544,8 @@ class Sending:
         self._calls -= 1
 
     async def _run_in_place(self, session: Session, packet: Send, answer: Answer, trace: bytes) -> None:
+        if trace:
+            CALL.set(Call(trace=trace))  # of this task
         try:
             handler = self._app.find_in_place(packet.kind)
             assert handler is not None

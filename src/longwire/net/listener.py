@@ -14,7 +14,7 @@ from longwire.net.sniffer import Sniffer, Speakers, speakers
 
 S = TypeVar("S")
 
-_BACKLOG = 4_096
+BACKLOG = 4_096
 
 
 class Listener:
@@ -48,7 +48,7 @@ class Listener:
                 lambda: ProxiedSniffer(device_port, understood, context),
                 host,
                 port,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 reuse_port=reuse_port or None,
             )
             return cls(plain)
@@ -56,7 +56,7 @@ class Listener:
             lambda: Sniffer(device_port, understood),
             host,
             port,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             reuse_port=reuse_port or None,
             ssl=context,
             ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT_S if context else None,

@@ -20,6 +20,7 @@ from longwire.ports.accounts import AccountStore
 from longwire.ports.commands import CommandStore
 from longwire.ports.link import Called, Link
 from longwire.reasons import Status
+from longwire.traces import NO_TRACES, Traces, is_sampled
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,16 @@ class CommandMode(StrEnum):
 class Commands:
     """Requests to devices. ``stop`` ends those that run in the background."""
 
-    def __init__(self, accounts: AccountStore, link: Link, store: CommandStore, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        accounts: AccountStore,
+        link: Link,
+        store: CommandStore,
+        clock: Clock,
+        limits: Limits,
+        traces: Traces = NO_TRACES,
+    ) -> None:
+        self._traces = traces
         self._accounts = accounts
         self._link = link
         self._store = store
@@ -72,6 +82,8 @@ class Commands:
         if command_id is not None and (known := await self._store.find(command_id)) is not None:
             return self._repeated(known, mode)
         device_no = await self._reachable(device_id)
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, (device_no,))
         if len(self._asking) >= self._limits.max_requests:
             raise Refused(RefusalCode.OVERLOADED, f"{len(self._asking)} commands wait for their replies", _RETRY_S)
         command = Command(
@@ -83,7 +95,7 @@ class Commands:
             created_at_ms=self._clock.now_ms(),
             timeout_ms=timeout_ms,
         )
-        if not await self._store.add(command):
+        if not await self._store.add(command, trace):
             return self._repeated(await self.find(command.command_id), mode)
         asking = asyncio.get_running_loop().create_task(self._ask(command, trace))
         self._asking.add(asking)
@@ -115,6 +127,7 @@ class Commands:
         return device.device_no
 
     async def _ask(self, command: Command, trace: bytes) -> Command:
+        began_ns = self._traces.now_ns()
         try:
             called = await self._link.call(
                 command.device_no, command.command_id, command.method, command.payload, command.timeout_ms, trace
@@ -122,6 +135,17 @@ class Commands:
         except StoreUnavailable as error:
             called = Called(Status.TIMEOUT, detail=str(error))
         finished = self._finished(command, called)
+        if is_sampled(trace):
+            is_timed_out = finished.status is CommandStatus.TIMED_OUT
+            self._traces.hop(
+                "command.timed_out" if is_timed_out else "command.replied",
+                trace,
+                began_ns=began_ns,
+                is_error=finished.status is not CommandStatus.REPLIED,
+                command_id=command.command_id.hex(),
+                device_id=command.device_id,
+                status=called.status.label,
+            )
         try:
             await self._store.finish(finished)
         except StoreUnavailable as error:

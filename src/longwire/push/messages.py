@@ -29,6 +29,7 @@ from longwire.ports.pushes import PushStore, TooManyPushes
 from longwire.push.orders import ACK_GRACE_MS, MAX_COLLAPSE_KEY_CHARACTERS
 from longwire.push_model import Audience, NewPush, PushMessage, SetKind
 from longwire.reasons import Status
+from longwire.traces import NO_TRACES, Traces, is_sampled
 
 logger = logging.getLogger("longwire.push")
 
@@ -104,7 +105,9 @@ class Messages:
         link: Link,
         clock: Clock,
         limits: Limits,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._accounts = accounts
         self._pushes = pushes
         self._link = link
@@ -184,7 +187,9 @@ class Messages:
         return Sent(wanted.message_id, outcome.status, is_acked=is_acked), outcome
 
     def _envelope(self, wanted: Wanted, target: _Target) -> Envelope:
-        now_ms = self._clock.now_ms()
+        now_ms, trace = self._clock.now_ms(), wanted.trace
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, target.receivers)
         return Envelope(
             APPLICATION_NO,
             "",
@@ -196,12 +201,14 @@ class Messages:
             now_ms,
             now_ms + self._ttl_s(wanted) * 1000,
             target.receivers,
-            trace=wanted.trace,
+            trace=trace,
         )
 
     async def _push(self, wanted: Wanted, members: BitMap) -> Sent:
         """A message to a large group, stored once; its id is the push's, so that a repeat is known."""
-        now_ms, ttl_s = self._clock.now_ms(), self._ttl_s(wanted)
+        now_ms, ttl_s, trace = self._clock.now_ms(), self._ttl_s(wanted), wanted.trace
+        if self._traces.has_marks:
+            trace = self._traces.marked(trace, members, wanted.message_id)
         new = NewPush(
             wanted.message_id,
             Audience(sent_to_group=wanted.to.removeprefix("group:")),
@@ -212,7 +219,7 @@ class Messages:
                 now_ms,
                 to=wanted.to,
                 collapse_key=wanted.collapse_key,
-                trace=wanted.trace,
+                trace=trace,
             ),
             now_ms,
             now_ms + (ttl_s * 1000 or ACK_GRACE_MS),
@@ -224,6 +231,8 @@ class Messages:
             return Sent(wanted.message_id, Status.OVERLOADED, str(error))
         except StoreUnavailable as error:
             return Sent(wanted.message_id, Status.NOT_DURABLE, str(error))
+        if is_sampled(trace):
+            self._traces.hop("push.accepted", trace, push_id=wanted.message_id.hex(), targeted=len(members))
         return Sent(wanted.message_id, Status.OK if is_new else Status.DUPLICATE)
 
     def _fault(self, wanted: Wanted) -> tuple[Status, str] | None:

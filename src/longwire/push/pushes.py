@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pyroaring import BitMap
 
 from longwire.accounts.refusals import RefusalCode, Refused
@@ -35,6 +36,7 @@ from longwire.push_model import (
     PushStatus,
     RecipientState,
 )
+from longwire.traces import NO_TRACES, Traces, is_sampled
 
 __all__ = [
     "Answering",
@@ -147,7 +149,9 @@ class Pushes:
         link: Link,
         clock: Clock,
         limits: Limits,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._store = store
         self._audiences = audiences
         self._accounts = accounts
@@ -220,12 +224,16 @@ class Pushes:
         self, order: PushOrder, resolved: Resolved, answer: Answering, retry_of: int | None = None
     ) -> PushView:
         now_ms = self._clock.now_ms()
+        if self._traces.has_marks:
+            order = replace(order, trace=self._traces.marked(order.trace, resolved.devices))
         new = new_push(order, resolved, now_ms, retry_of)
         keep = answer(_before_commit(new, resolved), resolved)
         try:
             push, _ = await self._store.create(new, resolved.devices, keep)
         except TooManyPushes as error:
             raise Refused(RefusalCode.OVERLOADED, f"{error}; messages to single devices need none", 60.0) from error
+        if is_sampled(order.trace):
+            self._traces.hop("push.accepted", order.trace, push_id=new.push_id.hex(), targeted=len(resolved.devices))
         return view_of(push, now_ms)
 
     # Looking

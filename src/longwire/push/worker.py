@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pyroaring import BitMap
 
 from longwire.bitmaps import above
@@ -25,6 +26,7 @@ from longwire.ports.routes import RouteTable
 from longwire.push.pacing import Pacing, first
 from longwire.push.whereabouts import whereabouts
 from longwire.push_model import BroadcastOrder, Claim, Dispatched, Goes
+from longwire.traces import CALL, NO_TRACES, Call, Traces, is_sampled
 
 logger = logging.getLogger("longwire.push")
 
@@ -72,7 +74,12 @@ class Worker:
         clock: Clock,
         settings: WorkerSettings | None = None,
         sleep: Sleep = asyncio.sleep,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self.segments = 0
+        """Segments that were written to their end here."""
+        self.failed_attempts = 0
+        self._traces = traces
         self._name = name
         self._work = work
         self._routes = routes
@@ -171,6 +178,12 @@ class Worker:
     # One segment
 
     async def _see_through(self, claim: Claim) -> None:
+        message = claim.message
+        if self._traces.has_marks:
+            trace = self._traces.marked(message.trace, claim.targets, message.message_id)
+            claim.message = message = replace(message, trace=trace)
+        if message.trace:
+            CALL.set(Call(trace=message.trace))  # of this task
         try:
             await self._dispatch(claim)
         except Exception:
@@ -210,6 +223,7 @@ class Worker:
                     0,
                 ),
             )
+            self.segments += is_done
             if is_done or not goes.is_held:
                 self._failures.pop((claim.push_no, claim.segment), None)
                 return
@@ -254,14 +268,29 @@ class Worker:
             claim.push_no, claim.segment, claim.lease_no, claim.message, ttl_left_ms, claim.priority, receivers
         )
         within_s = self._settings.link_timeout_s
+        began_ns = self._traces.now_ns()
         try:
             async with asyncio.timeout(within_s):
                 done = await self._link.broadcast(node_id, order)
         except TimeoutError:
-            return _Outcome(BitMap(), 0, False, f"node {node_id} did not answer within {within_s:g} s")
+            outcome = _Outcome(BitMap(), 0, False, f"node {node_id} did not answer within {within_s:g} s")
         except StoreUnavailable as error:
-            return _Outcome(BitMap(), 0, False, f"node {node_id}: {error}")
-        return _Outcome(done.written, len(receivers), done.is_refused, "")
+            outcome = _Outcome(BitMap(), 0, False, f"node {node_id}: {error}")
+        else:
+            outcome = _Outcome(done.written, len(receivers), done.is_refused, "")
+        if is_sampled(claim.message.trace):
+            self._traces.hop(
+                "push.dispatched",
+                claim.message.trace,
+                began_ns=began_ns,
+                is_error=bool(outcome.error),
+                push_id=claim.message.message_id.hex(),
+                segment=claim.segment,
+                to_node=node_id,
+                receivers=len(receivers),
+                written=len(outcome.written),
+            )
+        return outcome
 
     # What the store is told
 
@@ -283,6 +312,7 @@ class Worker:
 
     async def _fail(self, claim: Claim, error: str) -> None:
         """Gives the segment back to be tried again after 1, 2, 4 … 60 s."""
+        self.failed_attempts += 1
         key = (claim.push_no, claim.segment)
         if len(self._failures) >= _REMEMBERED_FAILURES:
             self._failures.clear()

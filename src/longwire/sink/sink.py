@@ -30,6 +30,7 @@ from longwire.ports.uplink import UplinkReader
 from longwire.reasons import Status
 from longwire.sink.settings import SinkSettings
 from longwire.sink.window import Entry, Window
+from longwire.traces import CALL, NO_TRACES, SAMPLED, Call, Traces
 
 logger = logging.getLogger("longwire.sink")
 
@@ -82,7 +83,9 @@ class Sink:
         settings: SinkSettings | None = None,
         sleep: Sleep = asyncio.sleep,
         randomness: random.Random | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self.counts = Counts()
         self._log = log
         self._app = app
@@ -228,6 +231,11 @@ class Sink:
 
     async def _call(self, record: UplinkRecord, handler: UplinkHandler, attempt: int) -> Result:
         await self._interruptible(self._calls.acquire())
+        trace, began_ns = record.trace, 0
+        # What the handler logs belongs to the message's trace; the lane is a task of its own.
+        CALL.set(Call(trace=trace) if trace else None)
+        if trace and trace[23] & SAMPLED:
+            began_ns = self._traces.now_ns()
         try:
             ctx = Context(
                 message_id=record.message_id,
@@ -239,9 +247,22 @@ class Sink:
                 attempt=attempt,
                 services=self._app.services,
             )
-            return await call(handler, record.payload, ctx)
+            result = await call(handler, record.payload, ctx)
         finally:
             self._calls.release()
+        if began_ns:
+            is_handled = result.status is Status.OK
+            self._traces.hop(
+                "sink.handled" if is_handled else "sink.failed",
+                trace,
+                began_ns=began_ns,
+                is_error=not is_handled,
+                message_id=record.message_id.hex(),
+                device_id=record.device_id,
+                attempt=attempt,
+                status=result.status.label,
+            )
+        return result
 
     async def _bury(self, record: UplinkRecord, attempts: int, result: Result) -> bool:
         """Lays the record among the dead letters, trying while the log is away; False where a stop came first."""

@@ -9,8 +9,10 @@ an id.
 """
 
 import asyncio
+import itertools
 import logging
 import random
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id, prefixed
+from longwire.meters import Meter
 from longwire.operations_model import Webhook
 from longwire.ports.events import WebhookStore
 from longwire.webhooks.posting import Posted, Poster
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _MAX_BATCH_BYTES = 262_144
 _STORE_RETRY_S = 2.0
+_IDS_TOLD = 20
+_MESSAGE_ID = re.compile(rb'"message_id":"(msg_[0-9a-f]{32})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ class Courier:
         patience: Patience,
         sleep: Sleep,
         randomness: random.Random,
+        posts: Meter,
     ) -> None:
+        self._posts = posts
         self.webhook = webhook
         self.poster: Poster
         self.next_try_ms: int | None = None
@@ -159,12 +166,15 @@ class Courier:
             posted = await self.poster.post(self.webhook.secret, batch.delivery_id, batch.body)
         finally:
             self._is_posting = False
+        _tell(self.webhook, batch, posted)
         if posted.is_taken:
+            self._posts.note(posted.took_ms / 1000)
             if self._failures:
                 log.info("webhook %d takes events again", self.webhook.webhook_no)
             self._failures, self.next_try_ms, self.failing_since_ms, self.last_error = 0, None, None, ""
             batch.is_taken = True
             return
+        self._posts.failed()
         self._failed(posted)
         if self._is_given_up(batch):
             batch.error = posted.error
@@ -188,6 +198,23 @@ class Courier:
         """Whether the webhook has failed for a day, and the batch is as old: then it is not worth another try."""
         before_ms = self._clock.now_ms() - self._patience.give_up_after_ms
         return self.failing_since_ms is not None and max(self.failing_since_ms, batch.newest_ms) <= before_ms
+
+
+def _tell(webhook: Webhook, batch: Batch, posted: Posted) -> None:
+    """One line a POST, where somebody follows them: with its first messages, each to be found by its id."""
+    if not log.isEnabledFor(logging.DEBUG):
+        return
+    found = itertools.islice(_MESSAGE_ID.finditer(batch.body), _IDS_TOLD)
+    message_ids = " ".join(one[1].decode() for one in found)
+    log.debug(
+        "webhook %d: delivery %s %s after %d ms: %s",
+        webhook.webhook_no,
+        batch.delivery_id,
+        "was taken" if posted.is_taken else f"was not taken ({posted.error})",
+        posted.took_ms,
+        message_ids or "no messages",
+        extra={"labels": {"message_id": message_ids}} if message_ids else {},
+    )
 
 
 def body_of(delivery_id: str, texts: list[bytes]) -> bytes:

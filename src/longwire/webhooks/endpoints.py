@@ -16,6 +16,7 @@ from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.clock import Clock
 from longwire.errors import StoreUnavailable
 from longwire.ids import new_message_id, new_secret, prefixed
+from longwire.meters import Meter
 from longwire.operations_model import Webhook, WebhookLetter
 from longwire.ports.events import EVENT_KINDS, EventLog, WebhookStore
 from longwire.ports.uplink import UplinkReader
@@ -77,6 +78,8 @@ class Endpoints:
         leads: Callable[[], bool] | None = None,
     ) -> None:
         """``leads``: whether this process is the one of a cluster that serves; None: it is alone."""
+        self.posts = Meter()
+        """Of all webhooks; a POST that is not taken has failed."""
         self._store = store
         self._events = events
         self._uplink = uplink
@@ -258,7 +261,9 @@ class Endpoints:
                 courier.start(webhook, poster)
 
     def _courier(self, webhook: Webhook, source: Source) -> Courier:
-        return Courier(webhook, source, self._store, self._clock, self._patience, self._sleep, self._randomness)
+        return Courier(
+            webhook, source, self._store, self._clock, self._patience, self._sleep, self._randomness, self.posts
+        )
 
     # -- checks -----------------------------------------------------------------------------------------------
 

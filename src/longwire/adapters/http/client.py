@@ -15,6 +15,7 @@ import httptools
 
 from longwire.adapters.http.wire import LINK_VERSION, MAX_BODY_BYTES, SCHEME, path_of, sign
 from longwire.errors import StoreUnavailable
+from longwire.meters import Meter
 from longwire.model import NodeInfo
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class LinkClient:
 
     def __init__(self, secret: str, *, ca: Path | None = None, max_connections_per_node: int = 16) -> None:
         """``ca``: who signs the nodes' certificates; None: the machine's authorities. Raises OSError, ssl.SSLError."""
+        self.times = Meter()
         self._secret = secret.encode()
         self._tls = None if ca is None else ssl.create_default_context(cafile=ca)
         self._max_connections = max_connections_per_node
@@ -51,6 +53,7 @@ class LinkClient:
         version = min(LINK_VERSION, node.link_version)
         signature = sign(self._secret, name, node.node_id, body)
         was_sent = False
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(within_s):
                 peer = self._peer(node.internal_url)
@@ -68,16 +71,20 @@ class LinkClient:
                     finally:
                         peer.put_back(connection)
         except TimeoutError as error:
+            self.times.failed()
             raise LinkFailed(
                 f"node {node.node_id} has not answered {name} within {within_s:g} s", was_sent=was_sent
             ) from error
         except (OSError, ValueError) as error:
+            self.times.failed()
             raise LinkFailed(
                 f"node {node.node_id} at {node.internal_url} is not reached: {error or type(error).__name__}",
                 was_sent=was_sent,
             ) from error
         if status == 200:
+            self.times.note(asyncio.get_running_loop().time() - began)
             return answer
+        self.times.failed()
         if status == 401:
             self._say_refused(node.node_id)
         detail = answer[:200].decode("utf-8", "replace")

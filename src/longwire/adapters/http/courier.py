@@ -36,6 +36,7 @@ from longwire.ports.link import Forward, LinkedNode, Taken
 from longwire.ports.registry import Registry
 from longwire.ports.routes import Route, RouteTable
 from longwire.push_model import PushMessage
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,9 @@ class Courier:
         clock: Clock,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self.cache = RouteCache(registry, clock)
         self.forwarded = 0
         """Messages times receivers that nodes have taken."""
@@ -390,7 +393,12 @@ class Courier:
             self.cache.keep(device_no, None)
             for _ in range(count):
                 # Committed: its hint stood before the look-up, so that the session of then reads it.
-                self._settle(receiver.queue.popleft()[0])
+                parcel = receiver.queue.popleft()[0]
+                trace = parcel.message.trace
+                if trace and trace[23] & SAMPLED:
+                    message_id = parcel.message.message_id.hex()
+                    self._traces.hop("message.waiting", trace, message_id=message_id, reason="offline", receivers=1)
+                self._settle(parcel)
             self._go_on(receiver)
         elif route.node_id == self._node_id:
             self._arrive_here(receiver)
@@ -486,10 +494,12 @@ class Courier:
                 load = self._load(lane)
                 if not (load.messages or load.spreads):
                     continue
+                began_ns = self._traces.now_ns()
                 try:
                     takens = await self._post(lane.node_id, load)
                 except LinkFailed as error:
                     log.warning("%s; its devices read the store once it is reached", error)
+                    self._tell(lane, load, began_ns, is_error=True)
                     self._fail(lane, load)
                 except asyncio.CancelledError:
                     self._fail_load(load)
@@ -499,6 +509,7 @@ class Courier:
                     self._fail(lane, load)
                 else:
                     lane.pause_s = lane.closed_until = 0.0
+                    self._tell(lane, load, began_ns)
                     self._answered(load, takens)
         finally:
             lane.is_running = False
@@ -552,6 +563,29 @@ class Courier:
         if len(takens) != len(forwards):
             raise LinkFailed(f"node {node_id} answered {len(takens)} of {len(forwards)} messages", was_sent=True)
         return takens
+
+    def _tell(self, lane: _Lane, load: _Load, began_ns: int, *, is_error: bool = False) -> None:
+        """Of what was traced, that it was forwarded."""
+        for parcel, receivers in load.messages:
+            trace = parcel.message.trace
+            if trace and trace[23] & SAMPLED:
+                self._tell_forward(lane, parcel, began_ns, len(receivers), is_error)
+        for spread in load.spreads:
+            trace = spread.parcel.message.trace
+            if trace and trace[23] & SAMPLED:
+                self._tell_forward(lane, spread.parcel, began_ns, len(spread.receivers), is_error)
+
+    def _tell_forward(self, lane: _Lane, parcel: _Parcel, began_ns: int, receivers: int, is_error: bool) -> None:
+        message = parcel.message
+        self._traces.hop(
+            "link.forward",
+            message.trace,
+            began_ns=began_ns,
+            is_error=is_error,
+            message_id=message.message_id.hex(),
+            to_node=lane.node_id,
+            receivers=receivers,
+        )
 
     def _answered(self, load: _Load, takens: list[Taken]) -> None:
         back: dict[_Receiver, list[_Item]] = {}

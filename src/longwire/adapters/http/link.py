@@ -27,6 +27,7 @@ from longwire.ports.registry import Registry
 from longwire.ports.routes import RouteTable
 from longwire.push_model import Broadcasted, BroadcastOrder, SegmentReceipts, push_message_of
 from longwire.reasons import CloseCode, Status
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ class HttpLink:
         *,
         local: LinkedNode | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        traces: Traces = NO_TRACES,
     ) -> None:
+        self._traces = traces
         self._client = client
         self._courier = courier
         self._registry = registry
@@ -239,6 +242,8 @@ class HttpLink:
             envelope.online = tuple(no for no in envelope.receivers if no in online)
 
     def _deliver(self, envelope: Envelope, result: Committed) -> None:
+        if envelope.trace and envelope.trace[23] & SAMPLED:
+            self._traces.committed(envelope, result)
         if result.status is Status.DUPLICATE:
             # A process that died may have committed the first, and delivered it to nobody.
             self._courier.nudge(envelope.receivers)

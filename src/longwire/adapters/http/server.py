@@ -14,7 +14,9 @@ import msgspec
 
 from longwire.adapters.http import wire
 from longwire.errors import StoreUnavailable
-from longwire.ports.link import Forward, LinkedNode
+from longwire.ports.link import Forward, LinkedNode, Taken
+from longwire.push_model import PushMessage
+from longwire.traces import NO_TRACES, SAMPLED, Traces
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,12 @@ class _Refused(Exception):
 class LinkServer:
     """Hands the calls of other processes to the node."""
 
-    def __init__(self, node: LinkedNode, secret: str) -> None:
+    def __init__(self, node: LinkedNode, secret: str, traces: Traces = NO_TRACES) -> None:
+        self._traces = traces
         self._node = node
         self._secret = secret.encode()
         self._calls: dict[str, tuple[msgspec.msgpack.Decoder[Any], Callable[[Any], Any]]] = {
-            "forward": (wire.decoder(list[Forward]), node.arrive),
+            "forward": (wire.decoder(list[Forward]), self._arrive),
             "spread": (wire.decoder(list[wire.Spread]), self._spread),
             "end_older": (wire.decoder(list[tuple[int, int]]), node.end_older),
             "nudge": (wire.decoder(wire.Devices), lambda asked: node.nudge(asked.devices)),
@@ -169,9 +172,22 @@ class LinkServer:
         assert slow is not None
         return wire.encode(await slow[1](asked))
 
+    def _arrive(self, forwards: list[Forward]) -> list[Taken]:
+        for forward in forwards:
+            trace = forward.message.trace
+            if trace and trace[23] & SAMPLED:
+                self._tell(forward.message, len(forward.receivers))
+        return self._node.arrive(forwards)
+
     def _spread(self, spreads: list[wire.Spread]) -> None:
         for spread in spreads:
+            trace = spread.message.trace
+            if trace and trace[23] & SAMPLED:
+                self._tell(spread.message, len(spread.receivers))
             self._node.spread(spread.message, spread.receivers)
+
+    def _tell(self, message: PushMessage, receivers: int) -> None:
+        self._traces.hop("link.arrived", message.trace, message_id=message.message_id.hex(), receivers=receivers)
 
 
 def _within_ms(text: str) -> int:

@@ -22,6 +22,7 @@ from longwire.adapters.kafka.records import Headers
 from longwire.adapters.kafka.settings import KafkaRefused, KafkaSettings
 from longwire.adapters.kafka.topics import make_topics
 from longwire.errors import StoreUnavailable
+from longwire.meters import Meter
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class KafkaProducer:
         """Whether Kafka is known not to take messages now."""
         self.delivered = 0
         self.refused = 0
+        self.times = Meter()
+        """From ``send`` to the delivery report."""
         self._client: Producer | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,7 +107,8 @@ class KafkaProducer:
             self._refuse(done)
             return
         try:
-            client.produce(topic, value, key, on_delivery=partial(self._delivered, done), headers=headers)
+            delivered = partial(self._delivered, done, time.monotonic())
+            client.produce(topic, value, key, on_delivery=delivered, headers=headers)
         except (BufferError, KafkaException) as error:
             log.debug("a message for %s was refused: %s", topic, error)
             self._refuse(done)
@@ -184,11 +188,14 @@ class KafkaProducer:
             log.warning("Kafka at %s answers again", self.settings.servers)
             self.is_away = False
 
-    def _delivered(self, done: Done, error: KafkaError | None, _message: object) -> None:
+    def _delivered(self, done: Done, sent_at: float, error: KafkaError | None, _message: object) -> None:
         self._reports.append((done, error is None))
         if error is None:
             self._delivered_at = time.monotonic()
-        elif error.code() in _AWAY and time.monotonic() - self._delivered_at > _QUIET_S:
+            self.times.note(self._delivered_at - sent_at)
+            return
+        self.times.failed()
+        if error.code() in _AWAY and time.monotonic() - self._delivered_at > _QUIET_S:
             # Where others were delivered meanwhile, it is one partition that has no leader, and not all of Kafka.
             self._found_away(error)
 

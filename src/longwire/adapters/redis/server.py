@@ -23,6 +23,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as NotAnswered
 
 from longwire.errors import StoreUnavailable
+from longwire.meters import Meter
 
 MAX_IN_FLIGHT = 32
 """Pipelines under way at a time, and so connections to a server."""
@@ -98,6 +99,8 @@ class RedisServer:
     def __init__(self, client: "Redis | RedisCluster", name: str, timeout_s: float) -> None:
         self.client = client
         self.name = name
+        self.times = Meter()
+        """Of pipelines."""
         self.is_cluster = isinstance(client, RedisCluster)
         self._timeout_s = timeout_s
         self.answers_within_s = timeout_s * _ANSWER_SHARE
@@ -137,6 +140,7 @@ class RedisServer:
         if not calls:
             return []
         results: list[Any] = [None] * len(calls)
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s), self._in_flight:
                 await self._attempt(calls, results, range(len(calls)))
@@ -144,6 +148,10 @@ class RedisServer:
             # It failed as a whole: whatever has no result has this one.
             self._note_away("", error)
             results = [error if result is None else result for result in results]
+        if any(isinstance(result, Exception) for result in results):
+            self.times.failed()
+        else:
+            self.times.note(time.monotonic() - began)
         return [
             StoreUnavailable(f"Redis {self.name}: {str(result) or type(result).__name__}")
             if isinstance(result, Exception)

@@ -17,6 +17,7 @@ from kazoo.client import KazooClient  # type: ignore[import-untyped]
 from kazoo.protocol.states import KazooState  # type: ignore[import-untyped]
 
 from longwire.errors import RegistryUnavailable
+from longwire.meters import Meter
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class ZooKeeperClient:
     def __init__(self, hosts: str, *, session_timeout_s: float = 6.0, connect_within_s: float = 30.0) -> None:
         self.hosts = hosts
         self.is_connected = False
+        self.times = Meter()
         self._connect_within_s = connect_within_s
         self._kazoo = KazooClient(
             hosts, timeout=session_timeout_s, connection_retry=_CONNECTS_AGAIN, logger=_kazoo_log()
@@ -102,15 +104,20 @@ class ZooKeeperClient:
         done: asyncio.Future[Any] = loop.create_future()
         asked = getattr(self._kazoo, operation + "_async")(*args, **options)
         asked.rawlink(lambda result: self._to_loop(_settle, done, result))
+        began = loop.time()
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):  # wait_for may lose a cancellation (Python 3.11)
-                return await done
+                answer = await done
         except _AWAY as error:
+            self.times.failed()
             raise RegistryUnavailable(f"ZooKeeper at {self.hosts} is away: {type(error).__name__}") from error
         except TimeoutError:
+            self.times.failed()
             raise RegistryUnavailable(
                 f"ZooKeeper at {self.hosts} did not answer within {_ANSWERS_WITHIN_S:g} s"
             ) from None
+        self.times.note(loop.time() - began)
+        return answer
 
     def watch(self, callback: Callable[[str], None]) -> Callable[[Any], None]:
         """What ``call`` takes as ``watch``: ``callback`` gets the path, on the loop. Make one and keep it."""
