@@ -4,17 +4,21 @@ Tests share them: each takes a prefix, database, topic or path of its own. A tes
 starts one for itself.
 """
 
+import os
 from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from longwire.testing.engines import Engine, Kafka, MariaDb, Postgres, Redis, RedisCluster, ZooKeeper
+from longwire.testing.engines import Engine, Kafka, MariaDb, OpenSearch, Postgres, Redis, RedisCluster, ZooKeeper
 
 E = TypeVar("E", bound=Engine)
 
-_TOGETHER = ("tests/cluster/", "tests/console/")
+# A process that a test starts has no console unless the test asks for one: each is a second process.
+os.environ.setdefault("LONGWIRE_CONSOLE_PORT", "none")
+
+_TOGETHER = ("tests/cluster/", "tests/console/", "tests/logs/")
 """Folders whose tests share what takes long to start: each goes to one worker as a whole."""
 
 
@@ -61,3 +65,8 @@ def mariadb_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDb
 @pytest.fixture(scope="session")
 def postgres_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     yield from _running(Postgres, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def opensearch_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    yield from _running(OpenSearch, tmp_path_factory)

@@ -16,8 +16,10 @@ from sqlalchemy import Connection
 from longwire.accounts.api_keys import ApiKeys, Scope
 from longwire.accounts.apps import Apps
 from longwire.accounts.devices import Devices
+from longwire.accounts.directives import Directives
 from longwire.accounts.groups import Groups
 from longwire.accounts.imports import Imports
+from longwire.accounts.people import People
 from longwire.accounts.placement import Placement
 from longwire.accounts.presence import Presence
 from longwire.accounts.registration import Authenticate, Registration
@@ -30,14 +32,18 @@ from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
 from longwire.adapters.sql.audit import SqlAudit
 from longwire.adapters.sql.commands import SqlCommands
+from longwire.adapters.sql.directives import SqlDirectives
 from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.idempotency import SqlIdempotency
 from longwire.adapters.sql.imports import SqlImports
 from longwire.adapters.sql.messages import SqlMessageStore
+from longwire.adapters.sql.people import SqlPeople
 from longwire.adapters.sql.presence import SqlPresence
+from longwire.adapters.sql.push_minutes import SqlPushProgress
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
 from longwire.adapters.sql.sqlite import SqliteDatabase
+from longwire.adapters.sql.trace_rows import SqlTraceRows
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.adapters.sql.webhooks import SqlWebhooks
 from longwire.api import ApiSettings, Services, Unready, create_api
@@ -47,11 +53,14 @@ from longwire.histogram import Histogram
 from longwire.limits import Limits
 from longwire.model import Envelope, NodeInfo
 from longwire.operations_model import NodeReport, SessionView
+from longwire.ports.backlog import Backlog
 from longwire.ports.link import Called, Sent
 from longwire.push import Audiences, Messages, Pushes, Worker
 from longwire.push.commands import Commands
 from longwire.push_model import Broadcasted, BroadcastOrder, SegmentReceipts
 from longwire.reasons import CloseCode, Status
+from longwire.seeing.history import History
+from longwire.seeing.lookup import Lookup
 from longwire.testing.clock import ManualClock
 from longwire.webhooks import Endpoints, PostSettings
 
@@ -165,6 +174,7 @@ class Site:
         self.events = SqlEvents(database)
         self.webhooks = SqlWebhooks(database, self.events)
         self.drift = 0
+        self.backlog: Backlog | None = None
         self.registry = EmbeddedRegistry()
         self.routes = EmbeddedRoutes(self.clock)
         self.sets = SqlAudiences(database)
@@ -182,12 +192,15 @@ class Site:
         hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         self.apps = Apps(self.store, self.clock, hasher)
         self.keys = ApiKeys(self.store, self.clock, hasher=hasher)
+        self.people = People(SqlPeople(database), self.clock, hasher=hasher)
         self._clients: list[httpx.AsyncClient] = []
         self._nonces = itertools.count()
 
     def build(self) -> Any:
         """The application with the settings as they are now."""
         tokens, placement = Tokens(self.store, self.clock), Placement(self.registry)
+        nodes = Nodes(self.registry, self.link, self.routes, self.clock, lambda: self.drift)
+        self.history = History(nodes.sample, lambda: self.backlog, self.clock)
         return create_api(
             Services(
                 clock=self.clock,
@@ -198,6 +211,8 @@ class Site:
                 placement=placement,
                 devices=Devices(self.store, self.clock, tokens, self.link, self.routes),
                 api_keys=self.keys,
+                people=self.people,
+                directives=Directives(SqlDirectives(self.database), self.store, self.clock),
                 dead_letters=self.uplink,
                 readiness=lambda: self.unready,
                 limits=self.limits,
@@ -222,7 +237,20 @@ class Site:
                 messages=Messages(self.store, self.sets, self.push_store, self.link, self.clock, self.limits),
                 commands=self.asking,
                 webhooks=self.endpoints,
-                nodes=Nodes(self.registry, self.link, self.routes, self.clock, lambda: self.drift),
+                nodes=nodes,
+                history=self.history,
+                lookup=Lookup(
+                    SqlTraceRows(self.database),
+                    self.push_store,
+                    self.presence,
+                    self.link,
+                    self.store,
+                    self.commands,
+                    self.registry,
+                    self.routes,
+                    self.clock,
+                ),
+                push_progress=SqlPushProgress(self.database),
                 uplink=self.uplink,
                 message_store=self.messages,
                 push_waiting=self.push_waiting,

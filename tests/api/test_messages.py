@@ -161,27 +161,33 @@ async def test_an_unknown_device_has_no_inbox(operator, check_problem) -> None:
     check_problem(await operator.get("/v1/devices/none/inbox?cursor=7"), 400, "invalid-parameter")
 
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e473600f067aa0ba902b7"
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 @pytest.mark.parametrize(
-    ("headers", "trace"),
+    ("headers", "is_taken", "is_sampled"),
     [
-        ([("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")], TRACE),
-        ([("Traceparent", "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-later")], TRACE),
-        ([("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")], ""),
-        ([("traceparent", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")], ""),
-        ([("traceparent", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01")], ""),
-        ([("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")] * 2, ""),
-        ([("traceparent", "x" * 5_000)], ""),
-        ([], ""),
+        ([("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01")], True, True),
+        ([("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-00")], True, False),
+        ([("Traceparent", f"cc-{TRACE_ID}-{SPAN_ID}-00-later")], True, False),
+        ([("traceparent", f"00-00000000000000000000000000000000-{SPAN_ID}-01")], False, False),
+        ([("traceparent", f"ff-{TRACE_ID}-{SPAN_ID}-01")], False, False),
+        ([("traceparent", f"00-{TRACE_ID.upper()}-{SPAN_ID}-01")], False, False),
+        ([("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01")] * 2, False, False),
+        ([("traceparent", "x" * 5_000)], False, False),
+        ([], False, False),
     ],
 )
-async def test_the_callers_trace_goes_with_messages_and_a_malformed_one_is_ignored(
-    site, operator, fleet, headers, trace
+async def test_the_callers_trace_goes_with_messages_and_without_a_sound_one_that_of_the_request(
+    site, operator, fleet, headers, is_taken, is_sampled
 ) -> None:
     one = {"to": "device:d-2", "kind": "chat"}
-    assert (await operator.post("/v1/messages", json=one, headers=headers)).status_code == 202
+    first = await operator.post("/v1/messages", json=one, headers=headers)
+    assert first.status_code == 202
     batch = await operator.post("/v1/messages/batch", json={"items": [one, one]}, headers=headers)
     assert batch.status_code == 200
-    assert [waiting.trace.hex() for waiting in await inbox(site, fleet[2])] == [trace] * 3
+    ids = [answer.headers["x-request-id"].removeprefix("req_") for answer in (first, batch, batch)]
+    traces = [waiting.trace for waiting in await inbox(site, fleet[2])]
+    assert [trace[:16].hex() for trace in traces] == ([TRACE_ID] * 3 if is_taken else ids)
+    assert [trace[23] & 1 for trace in traces] == [is_sampled] * 3
+    assert all(trace[16:].hex() != SPAN_ID for trace in traces)

@@ -265,3 +265,8 @@ def test_each_worker_has_a_name_and_ports_of_its_own() -> None:
     assert (second.workers, second.node_name, second.port, second.internal_port) == (1, "node-2", 0, 7382)
     shared = load(CLUSTER | {"roles": "gateway", "workers": 3, "share_port": True}, {}).settings
     assert [settings_of_worker(shared, at).port for at in range(3)] == [7300] * 3
+
+
+def test_headers_for_a_collector_that_is_not_named_are_refused() -> None:
+    with pytest.raises(SettingsError, match="otlp_headers is set and otlp_url, where they would be sent, is not"):
+        load({}, {"LONGWIRE_OTLP_HEADERS": "authorization=x"})

@@ -75,7 +75,7 @@ class Program:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "longwire.cli", *words],
                 cwd=folder,
-                env=clean | environ,
+                env={"LONGWIRE_LOG_FORMAT": "text", "LONGWIRE_CONSOLE_PORT": "none"} | clean | environ,
                 stdout=output,
                 stderr=output,
             )

@@ -18,6 +18,7 @@ from cluster_house import a_cluster, back, go_away
 from longwire.client import OutboxLimits
 from longwire.testing.cluster import Cluster, Mesh, SharedEngines
 from longwire.testing.engines import Engine
+from longwire.testing.spans import SpanCollector
 
 _FAILED = pytest.StashKey[bool]()
 _NUMBERS = itertools.count(1)
@@ -28,6 +29,7 @@ class Standing:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.collector = SpanCollector().start()
         self._engines: SharedEngines | None = None
         self._cluster: Cluster | None = None
 
@@ -49,7 +51,8 @@ class Standing:
             self.discard()
         if self._cluster is None:
             folder = self._folder / f"cluster{next(_NUMBERS)}"
-            self._cluster = a_cluster(folder, engines, gateways=3, apis=2, routes=2, sinks=2).start()
+            settings = {"LONGWIRE_OTLP_URL": self.collector.url}
+            self._cluster = a_cluster(folder, engines, gateways=3, apis=2, routes=2, sinks=2, settings=settings).start()
         return self._cluster
 
     def discard(self) -> None:
@@ -60,6 +63,7 @@ class Standing:
 
     def close(self) -> None:
         self.discard()
+        self.collector.stop()
         if self._engines is not None:
             self._engines.stop()
 
@@ -79,6 +83,12 @@ def cluster(standing: Standing, request: pytest.FixtureRequest) -> Iterator[Clus
     if request.node.stash.get(_FAILED, True):
         sys.stderr.write(cluster.tails())
         standing.discard()
+
+
+@pytest.fixture
+def collector(standing: Standing) -> SpanCollector:
+    """Where the cluster's processes send their traces."""
+    return standing.collector
 
 
 @pytest.fixture

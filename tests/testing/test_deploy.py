@@ -36,6 +36,13 @@ def test_the_environment_file_is_settings_of_a_cluster() -> None:
     assert settings.cluster_secret == SecretStr(SECRET)
 
 
+def test_the_console_s_environment_file_is_settings_of_a_console_and_has_no_secret() -> None:
+    given = variables((DEPLOY / "env/console.env").read_text())
+    settings = load({"roles": "console"}, given).settings
+    assert settings.console_url == "https://console.example.com"
+    assert not [name for name in given if "SECRET" in name or "STORE" in name or "REDIS" in name]
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_starts_a_command_with_flags_that_there_are(unit: Path) -> None:
     (line,) = re.findall(r"^ExecStart=(.+)$", unit.read_text(), re.MULTILINE)
@@ -43,7 +50,7 @@ def test_a_unit_starts_a_command_with_flags_that_there_are(unit: Path) -> None:
     assert program == "/opt/longwire/bin/longwire"
     assert {word for word in words if word.startswith("--")} <= flags_of(command)
     if "--roles" in words:
-        assert words[words.index("--roles") + 1] in ROLES
+        assert words[words.index("--roles") + 1] in ROLES | {"console"}
 
 
 def test_a_unit_waits_longer_than_its_node_needs_to_stop() -> None:

@@ -21,12 +21,16 @@ from longwire.api import (
     operator_imports,
     operator_inbox,
     operator_keys,
+    operator_logs,
+    operator_marks,
     operator_messages,
     operator_nodes,
+    operator_people,
     operator_presence,
     operator_pushes,
     operator_stats,
     operator_tags,
+    operator_trace,
     operator_uplink,
     operator_uploads,
     operator_webhooks,
@@ -38,12 +42,13 @@ from longwire.api.doors import Guard, large_paths, plain_handlers
 from longwire.api.idempotency import Idempotency
 from longwire.api.problems import Problem
 from longwire.api.services import Readiness, Services
-from longwire.api.shell import Shell
+from longwire.api.shell import TEMPLATE_KEY, Shell, Tally
 from longwire.api.streams import Streams
 from longwire.errors import StoreUnavailable
 
 _INTERNAL_MAX_BODY_BYTES = 65_536
 _LINK_PATH = "/link/"
+_METRICS_PATH = "/metrics"
 
 
 class Api(FastAPI):
@@ -72,6 +77,7 @@ class Api(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (scope["method"], scope["path"]) in self._handlers:
             scope["app"] = self
+            scope[TEMPLATE_KEY] = scope["path"]
             await self._direct(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -95,6 +101,10 @@ def create_api(services: Services) -> FastAPI:
         *operator_uploads.router.routes,
         *operator_stats.router.routes,
         *operator_nodes.router.routes,
+        *operator_trace.router.routes,
+        *operator_marks.router.routes,
+        *operator_logs.router.routes,
+        *operator_people.router.routes,
         *operator_keys.router.routes,
         *operator_audit.router.routes,
         *operator_uplink.router.routes,
@@ -113,15 +123,24 @@ def create_api(services: Services) -> FastAPI:
     return app
 
 
-def create_internal_api(readiness: Readiness, link: ASGIApp | None = None) -> ASGIApp:
-    """The health pages, for the internal port, and ``link``, which answers other nodes under ``/link/``."""
+def create_internal_api(
+    readiness: Readiness, link: ASGIApp | None = None, metrics: ASGIApp | None = None
+) -> ASGIApp:
+    """The health pages, for the internal port.
+
+    ``link`` answers other nodes under ``/link/``, ``metrics`` answers ``/metrics``; neither has the API's layers.
+    """
     pages = _assemble(health.router.routes, readiness, _INTERNAL_MAX_BODY_BYTES, {})
-    if link is None:
+    if link is None and metrics is None:
         return pages
 
     async def internal(scope: Scope, receive: Receive, send: Send) -> None:
-        is_link = scope["type"] == "http" and scope["path"].startswith(_LINK_PATH)
-        await (link if is_link else pages)(scope, receive, send)
+        answers: ASGIApp | None = pages
+        if scope["type"] == "http" and scope["path"].startswith(_LINK_PATH):
+            answers = link
+        elif scope["type"] == "http" and scope["path"] == _METRICS_PATH:
+            answers = metrics
+        await (answers or pages)(scope, receive, send)
 
     return internal
 
@@ -138,4 +157,5 @@ def _assemble(
     }
     app = Api(routes, errors, max_body_bytes, large)
     app.state.readiness = readiness
+    app.state.tally = Tally()
     return app

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from longwire.api.idempotency import Handle
 from longwire.api.problems import request_id_of, status_of
 from longwire.api.services import Services
+from longwire.api.shell import AUDITED_KEY
 from longwire.operations_model import AuditEntry
 
 _MAX_ACTION_CHARACTERS = 128
@@ -16,6 +17,7 @@ _MAX_TARGET_CHARACTERS = 128
 
 async def audited(request: Request, template: str, handle: Handle) -> Response:
     """Does what ``handle`` does, and notes it. ``template``: the route's path."""
+    request.scope[AUDITED_KEY] = True
     try:
         answer = await handle(request)
     except Exception as error:

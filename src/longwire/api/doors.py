@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute
 
 from longwire.accounts.api_keys import Principal, Scope
 from longwire.accounts.buckets import Buckets
+from longwire.accounts.people import TOKEN_PREFIX, Visitor
 from longwire.api.audit_trail import audited
 from longwire.api.bodies import BodyStream, JsonRequest, parse, read_body
 from longwire.api.idempotency import Idempotency
@@ -43,7 +44,9 @@ _STATUSES = {
     "address": (400, 401, 403, 413, 429, 503),
     "device": (400, 401, 403, 413, 429, 503),
     "operator": (400, 401, 403, 413, 429, 503),
+    "person": (400, 401, 403, 413, 429, 503),
 }
+_CALLERS: list[dict[str, list[str]]] = [{"apiKey": []}, {"masterSecret": []}, {"session": []}]
 _TITLES = {
     400: "The request is not understood",
     401: "Authentication is missing or wrong",
@@ -81,7 +84,12 @@ def operator_door(scope: Scope, *more: int, streams: bool = False, tells_secrets
     under an Idempotency-Key. Answers of a key of idempotency (409, 422) are in the document without being named.
     """
     flags = {name: True for name, is_so in ((_STREAMS, streams), (_TELLS_SECRETS, tells_secrets)) if is_so}
-    return _door("operator", [{"apiKey": []}, {"masterSecret": []}], *more, extra={_SCOPE: str(scope)} | flags)
+    return _door("operator", _CALLERS, *more, extra={_SCOPE: str(scope)} | flags)
+
+
+def person_door(*more: int) -> dict[str, Any]:
+    """Arguments of a route for whoever has signed in, about themselves: it needs no scope."""
+    return _door("person", [{"session": []}], *more)
 
 
 def _door(kind: str, security: list[Any], *more: int, extra: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -129,7 +137,10 @@ class Guard:
         """The caller, who has ``scope``."""
         kind, value = _authorization(request)
         keys = self._services.api_keys
-        if kind == "bearer":
+        principal: Principal
+        if kind == "bearer" and value.startswith(TOKEN_PREFIX):
+            principal = await self._services.people.authenticate(value)
+        elif kind == "bearer":
             principal = await keys.authenticate_key(value)
         elif kind == "basic":
             principal = await keys.authenticate_app(*_user_and_password(value))
@@ -137,8 +148,20 @@ class Guard:
             raise Problem(Code.AUTH_INVALID, "Authorization is neither Bearer nor Basic")
         self._ration(self._calls, principal.name, "this key")
         if not principal.has(scope):
+            if isinstance(principal, Visitor) and principal.must_change:
+                detail = "the one-time password has to be replaced first: POST /v1/sessions/current/password"
+                raise Problem(Code.SCOPE_MISSING, detail, more={"scope": str(scope)})
             raise Problem(Code.SCOPE_MISSING, f"the key lacks the scope {scope}", more={"scope": str(scope)})
         return principal
+
+    async def person(self, request: Request) -> Visitor:
+        """The person whose session the request carries."""
+        kind, value = _authorization(request)
+        if kind != "bearer" or not value.startswith(TOKEN_PREFIX):
+            raise Problem(Code.AUTH_INVALID, "this door takes the token of a session, which POST /v1/sessions gives")
+        visitor = await self._services.people.authenticate(value)
+        self._ration(self._calls, visitor.name, "this person")
+        return visitor
 
     @staticmethod
     def _ration(buckets: Buckets, name: str, whose: str) -> None:
@@ -232,13 +255,17 @@ def plain_handlers(routes: Iterable[BaseRoute]) -> dict[tuple[str, str], Callabl
 def is_write(route: APIRoute) -> bool:
     """Whether the route changes something on an operator's word: not where it only reads by POST."""
     extra = route.openapi_extra or {}
-    return _SCOPE in extra and not extra[_SCOPE].endswith(":read") and not _WRITES.isdisjoint(route.methods or ())
+    is_operators = extra.get(_DOOR) == "person" or (_SCOPE in extra and not extra[_SCOPE].endswith(":read"))
+    return is_operators and not _WRITES.isdisjoint(route.methods or ())
 
 
 async def _let_in(request: Request, door: str, scope: Scope | None) -> None:
     guard: Guard = request.app.state.guard
     if scope is not None:
         request.state.principal = await guard.operator(request, scope)
+        return
+    if door == "person":
+        request.state.principal = await guard.person(request)
         return
     guard.check_address(request)
     if door == "device":

@@ -31,6 +31,7 @@ _IDEMPOTENCY_KEY = {
 _SECURITY = {
     "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key, `lwk_…`"},
     "masterSecret": {"type": "http", "scheme": "basic", "description": "Application key : master secret"},
+    "session": {"type": "http", "scheme": "bearer", "description": "The token of a person's session, `lws_…`"},
     "deviceToken": {"type": "http", "scheme": "bearer", "description": "A device's token"},
 }
 

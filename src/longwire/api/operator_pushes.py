@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from longwire.accounts.api_keys import Scope
-from longwire.api.dependencies import Caller, DevicePath, ServicesHere, trace_of_call
+from longwire.api.dependencies import Caller, DevicePath, ServicesHere, own_trace_of_call, trace_of_call
 from longwire.api.doors import DoorRoute, operator_door
 from longwire.api.idempotency import keeping_of
 from longwire.api.problems import Code, FieldError, Problem
 from longwire.api.shapes.pushes import (
     PUSH_ID,
+    CourseAnswer,
     PushAnswer,
     PushBody,
     PushPage,
@@ -87,6 +88,15 @@ async def watch_push(push_id: PushPath, request: Request, services: ServicesHere
     return streams.watch(look, services.settings.progress_every_s)
 
 
+@router.get("/pushes/{push_id}/progress", **_READ)
+async def get_progress(push_id: PushPath, services: ServicesHere) -> CourseAnswer:
+    """How a push went over time, by the minute; kept for 7 days after its end."""
+    course = await services.push_progress.of(_id(push_id))
+    if course is None:
+        raise Problem(Code.NOT_FOUND, f"there is no push {push_id}")
+    return CourseAnswer.of(course)
+
+
 @router.get("/pushes/{push_id}/recipients", **_READ)
 async def list_recipients(
     push_id: PushPath,
@@ -149,7 +159,7 @@ async def retry_push(
     """Sends a push that has ended again, as a new one, to the devices for which it failed or expired."""
     states = frozenset(map(RecipientState, (body or RetryBody()).states))
     kept = _Answer(request, services.clock.now_ms())
-    await services.pushes.retry(_id(push_id), states, kept, caller.name, trace_of_call(request))
+    await services.pushes.retry(_id(push_id), states, kept, caller.name, own_trace_of_call(request))
     return kept.response
 
 

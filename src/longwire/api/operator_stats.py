@@ -1,17 +1,27 @@
-"""``/v1/stats``: what the system holds and does now, in sums and by node."""
+"""``/v1/stats``: what the system holds and does, in sums and by node: now, and over the last day."""
 
-from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from longwire.accounts.api_keys import Scope
 from longwire.api.dependencies import ServicesHere
 from longwire.api.doors import DoorRoute, operator_door
+from longwire.api.nodes import added_up, slowest
 from longwire.api.services import Services
 from longwire.api.shapes import rfc3339
-from longwire.api.shapes.operations import NodeShare, NodeStats, SystemStats, node_stats
-from longwire.api.shapes.pushes import LatencyAnswer
+from longwire.api.shapes.operations import (
+    BacklogAnswer,
+    HistoryAnswer,
+    NodeShare,
+    NoticeAnswer,
+    SystemStats,
+    node_stats,
+)
+from longwire.api.shapes.pushes import latency_answer
 from longwire.api.streams import Look, Streams, stream_response
+from longwire.seeing.attention import NodeSeen, notices
+from longwire.seeing.history import FINE_SPAN_S, LONGEST_SPAN_S
 
 router = APIRouter(prefix="/v1/stats", route_class=DoorRoute, tags=["operations"])
 
@@ -36,36 +46,40 @@ async def watch_stats(request: Request, services: ServicesHere) -> Response:
     return streams.watch(look, services.settings.stats_every_s)
 
 
+@router.get("/history", **operator_door(Scope.STATS_READ))
+async def get_history(
+    services: ServicesHere,
+    span_s: Annotated[int, Query(ge=60, le=LONGEST_SPAN_S, description="How far back, in seconds")] = FINE_SPAN_S,
+) -> HistoryAnswer:
+    """How the numbers went, in at most 450 steps, as far as this process has run. A day at most: metrics keep more."""
+    return HistoryAnswer.of(services.history.span(span_s), services.history.began_ms)
+
+
 async def _stats(services: Services) -> SystemStats:
-    shares = [
-        NodeShare(node_id=view.info.node_id, **node_stats(view).model_dump())
-        for view in await services.nodes.all_nodes()
-    ]
-
-    def added(of: Callable[[NodeStats], float | None]) -> float | None:
-        known = [value for share in shares if (value := of(share)) is not None]
-        return round(sum(known), 1) if known else None
-
-    def highest(of: Callable[[LatencyAnswer], float | None]) -> float | None:
-        return max((value for share in shares if (value := of(share.ack_latency_ms)) is not None), default=None)
-
-    def whole(of: Callable[[NodeStats], int | None]) -> int:
-        return sum(of(share) or 0 for share in shares)
-
+    views, now_ms = await services.nodes.all_nodes(), services.clock.now_ms()
+    rates, backlog, unready = added_up(views), services.history.backlog(), services.readiness()
+    shares = [NodeShare(node_id=view.info.node_id, **node_stats(view).model_dump()) for view in views]
+    seen = [NodeSeen(v.info, v.report, v.rates.shed, v.rates.slow, v.drifts_s) for v in views]
+    found = notices(seen, backlog, None if unready is None else unready.detail, services.nodes.drift())
     return SystemStats(
-        at=rfc3339(services.clock.now_ms()),
+        at=rfc3339(now_ms),
         online=services.nodes.sessions(),
         push_count_drift=services.nodes.drift(),
-        connections=whole(lambda share: share.connections),
-        connects_per_s=added(lambda share: share.connects_per_s),
-        uplink_per_s=added(lambda share: share.uplink_per_s),
-        downlink_per_s=added(lambda share: share.downlink_per_s),
-        acks_per_s=added(lambda share: share.acks_per_s),
-        ack_latency_ms=LatencyAnswer(
-            p50=highest(lambda found: found.p50),
-            p95=highest(lambda found: found.p95),
-            p99=highest(lambda found: found.p99),
-        ),
-        queued_bytes=whole(lambda share: share.queued_bytes),
+        connections=sum(share.connections or 0 for share in shares),
+        connects_per_s=rates.connects,
+        uplink_per_s=rates.uplink,
+        downlink_per_s=rates.downlink,
+        acks_per_s=rates.acks,
+        ack_latency_ms=latency_answer(slowest(views, "ack_latency_ms")),
+        queued_bytes=sum(share.queued_bytes or 0 for share in shares),
+        closes_per_s=rates.closes,
+        closes_by_reason=dict(rates.closes_by_reason),
+        up_bytes_per_s=rates.bytes_in,
+        down_bytes_per_s=rates.bytes_out,
+        shed_per_s=rates.shed,
+        slow_per_s=rates.slow,
+        recent_ack_latency_ms=latency_answer(slowest(views, "recent_ack_latency_ms")),
+        backlog=None if backlog is None else BacklogAnswer.of(backlog, now_ms),
+        attention=[NoticeAnswer(**notice._asdict()) for notice in found],
         nodes=shares,
     )

@@ -16,17 +16,23 @@ from longwire.ports.idempotency import IdempotencyStore
 from longwire.ports.messages import MessageStore
 from longwire.ports.push_waiting import PushWaiting
 from longwire.ports.uplink import DeadLetters, UplinkHistory
+from longwire.traces import NO_TRACES, Traces
 
 if TYPE_CHECKING:
+    from longwire.accounts.directives import Directives
     from longwire.accounts.groups import Groups
     from longwire.accounts.imports import Imports
+    from longwire.accounts.people import People
     from longwire.accounts.presence import Presence
     from longwire.accounts.tags import Tags
     from longwire.accounts.uploads import Uploads
     from longwire.api.nodes import Nodes
+    from longwire.ports.push_progress import PushProgress
     from longwire.push.commands import Commands
     from longwire.push.messages import Messages
     from longwire.push.pushes import Pushes
+    from longwire.seeing.history import History
+    from longwire.seeing.lookup import Lookup
     from longwire.webhooks.endpoints import Endpoints
 
 
@@ -117,3 +123,9 @@ class Services:
     uplink: UplinkHistory = field(default_factory=_missing)
     message_store: MessageStore = field(default_factory=_missing)
     push_waiting: PushWaiting = field(default_factory=_missing)
+    push_progress: "PushProgress" = field(default_factory=_missing)
+    history: "History" = field(default_factory=_missing)
+    people: "People" = field(default_factory=_missing)
+    directives: "Directives" = field(default_factory=_missing)
+    traces: Traces = NO_TRACES
+    lookup: "Lookup" = field(default_factory=_missing)

@@ -101,6 +101,19 @@ def cluster(settings: Settings, clock: Clock, node_id: str) -> EngineSet:
         Job("the hints of whose inbox has something", partial(inbox_hints.run, stores.messages.waits_in)),
         Job("the hints of whom a push waits for", stores.push_waiting.run),
     ]
+    meters = {
+        "sql_read": store.reads,
+        "sql_commit": store.commits,
+        "redis": redis.times,
+        "zookeeper": zookeeper.times,
+    }
+    up = {
+        "sql": lambda: store.is_writable,
+        "redis": lambda: not redis.is_away,
+        "zookeeper": lambda: zookeeper.is_connected,
+    }
+    if roles & _NEEDS_KAFKA:
+        meters["kafka"], up["kafka"] = producer.times, lambda: not producer.is_away
     if Role.SINK in roles:
         jobs.append(Job("receipts of pushes", partial(_merge_receipts, kafka, stores)))
     return EngineSet(
@@ -119,6 +132,8 @@ def cluster(settings: Settings, clock: Clock, node_id: str) -> EngineSet:
         receipts=KafkaReceipts(producer),
         steps=tuple(steps),
         jobs=tuple(jobs),
+        meters=meters,
+        up=up,
         unready=partial(_unready, roles, store, redis, producer),
     )
 

@@ -5,7 +5,7 @@ The two constructors are the only places that differ: whoever is built on an Eng
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,22 +20,27 @@ from longwire.adapters.sql import device_sets, push_segments
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audiences import SqlAudiences
 from longwire.adapters.sql.audit import SqlAudit
+from longwire.adapters.sql.backlog import SqlBacklog
 from longwire.adapters.sql.commands import SqlCommands
 from longwire.adapters.sql.database import Database
+from longwire.adapters.sql.directives import SqlDirectives
 from longwire.adapters.sql.events import SqlEvents
 from longwire.adapters.sql.idempotency import SqlIdempotency
 from longwire.adapters.sql.imports import SqlImports
 from longwire.adapters.sql.messages import SqlMessageStore
+from longwire.adapters.sql.people import SqlPeople
 from longwire.adapters.sql.presence import SqlPresence
 from longwire.adapters.sql.push_events import PushEvents
 from longwire.adapters.sql.push_waiting import SqlPushWaiting
 from longwire.adapters.sql.pushes import SqlPushes
 from longwire.adapters.sql.sqlite import SqliteDatabase
+from longwire.adapters.sql.trace_rows import SqlTraceRows
 from longwire.adapters.sql.uplink import SqlUplinkLog
 from longwire.adapters.sql.webhooks import SqlWebhooks
 from longwire.api import Unready
 from longwire.clock import Clock
 from longwire.errors import LongwireError
+from longwire.meters import Meter
 from longwire.ports.leadership import Leadership
 from longwire.ports.receipts import ReceiptLog
 from longwire.ports.registry import Registry
@@ -100,6 +105,10 @@ class Stores:
     imports: SqlImports
     idempotency: SqlIdempotency
     audit: SqlAudit
+    people: SqlPeople
+    backlog: SqlBacklog
+    directives: SqlDirectives
+    trace_rows: SqlTraceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,10 @@ class EngineSet:
     steps: tuple[Step, ...]
     jobs: tuple[Job, ...]
     """What keeps the engines up to date while the process runs."""
+    meters: Mapping[str, Meter]
+    """Round trips, by what the metrics call the engine."""
+    up: Mapping[str, Callable[[], bool]]
+    """Whether an engine answered last."""
     unready: Callable[[], Unready | None]
     """Why the process takes no work for what its engines do; must not wait."""
 
@@ -186,6 +199,10 @@ def stores_on(
         imports=SqlImports(database),
         idempotency=SqlIdempotency(database),
         audit=SqlAudit(database),
+        people=SqlPeople(database),
+        backlog=SqlBacklog(database, clock),
+        directives=SqlDirectives(database),
+        trace_rows=SqlTraceRows(database),
     )
 
 
@@ -226,5 +243,7 @@ def embedded(settings: "Settings", clock: Clock) -> EngineSet:
             Job("the hints of whose inbox has something", partial(inbox_hints.run, stores.messages.waits_in)),
             Job("the hints of whom a push waits for", stores.push_waiting.run),
         ),
+        meters={"sql_read": database.reads, "sql_commit": database.commits},
+        up={"sql": lambda: database.is_writable},
         unready=unready,
     )

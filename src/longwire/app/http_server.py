@@ -98,9 +98,10 @@ class HttpServer:
         certificate: Path | None = None,
         certificate_key: Path | None = None,
         on_stop: Callable[[], None] | None = None,
+        has_sockets: bool = False,
     ) -> None:
         """Binds. ``certificate``: a PEM chain, and with it TLS. ``on_stop`` ends the calls that would not end by
-        themselves. Raises OSError."""
+        themselves. ``has_sockets``: the application takes WebSockets, and has a lifespan. Raises OSError."""
         self._on_stop = on_stop
         self._socket = socket.create_server((host, port), backlog=_BACKLOG)
         # For what it accepts; uvloop sets it by itself, asyncio does not on a socket made like this.
@@ -110,8 +111,8 @@ class HttpServer:
             uvicorn.Config(
                 api,
                 http=BoundedHeadProtocol,
-                ws="none",
-                lifespan="off",
+                ws="websockets-sansio" if has_sockets else "none",
+                lifespan="on" if has_sockets else "off",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -14,9 +14,13 @@ class Role(StrEnum):
     """Brings pushes to the nodes, and does what happens at a time."""
     SINK = "sink"
     """Reads what devices sent: handlers, receipts, webhooks."""
+    CONSOLE = "console"
+    """The operators' pages: a process of its own, or a child of the one that has other roles too."""
 
 
 ALL_ROLES = frozenset(Role)
+CONSOLE_ALONE = frozenset({Role.CONSOLE})
+"""A process that stands on no engine: it is a client of the API."""
 
 
 def listed(roles: frozenset[Role]) -> str:

@@ -16,12 +16,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from longwire.api import Unready, create_api, create_internal_api
+from longwire.api.shell import Tally
+from longwire.app import logs
 from longwire.app.build import System, build
 from longwire.app.engines import Job, StartFailed
 from longwire.app.http_server import HttpServer
+from longwire.app.metrics import MetricsApp, create_metrics
 from longwire.app.settings import Settings, flag_of
 from longwire.application import Longwire
 from longwire.errors import RegistryUnavailable
+from longwire.gateway.lag import LoopWatch
 from longwire.gateway.node import Node
 from longwire.net.listener import tls_context
 
@@ -54,6 +58,9 @@ class Process:
         """Raises StartFailed."""
         self._unready: Unready | None = Unready("overloaded", "the process starts")
         self.system = build(settings, application, self.readiness)
+        logs.name_node(self.system.node_id)
+        self._tally: Tally | None = None
+        self._watch = LoopWatch() if self.system.node is None else self.system.node.watch
         self._public: HttpServer | None = None
         self._internal: HttpServer | None = None
         self._sink: asyncio.Task[None] | None = None
@@ -71,6 +78,8 @@ class Process:
         system = self.system
         await system.engines.start()
         self._is_up = True
+        if system.otlp is not None:
+            system.otlp.start()
         try:
             if system.node is not None:
                 await self._listen(system.node)
@@ -92,9 +101,8 @@ class Process:
         except BaseException:
             await self.stop()
             raise
-        if system.node is not None:
-            # What the start itself held the loop for is nobody's wait.
-            system.node.watch.start()
+        # What the start itself held the loop for is nobody's wait.
+        self._watch.start()
         self._unready = None
         return addresses
 
@@ -140,6 +148,7 @@ class Process:
         for task in self._others:
             task.cancel()
         await asyncio.gather(*self._others, return_exceptions=True)
+        self._watch.stop()
         system.application.unbind()
         await self._close_link()
         await system.engines.stop()
@@ -171,17 +180,18 @@ class Process:
         system, settings = self.system, self.system.settings
         if settings.internal_port is not None:
             _check_certificate("internal_certificate", settings)
-            with _names_setting(settings, "internal_port"):
+            with names_setting(settings, "internal_port"):
                 self._internal = HttpServer(
-                    create_internal_api(self.readiness, system.link_server),
+                    create_internal_api(self.readiness, system.link_server, self._metrics()),
                     settings.internal_address,
                     settings.internal_port,
                     certificate=settings.internal_certificate,
                     certificate_key=settings.internal_certificate_key,
                 )
         if system.api is not None:
-            with _names_setting(settings, "http_port"):
+            with names_setting(settings, "http_port"):
                 api = create_api(system.api)
+                self._tally = api.state.tally
                 self._public = HttpServer(
                     api,
                     settings.host,
@@ -189,6 +199,9 @@ class Process:
                     settings.trusted_proxies or (),
                     on_stop=api.state.streams.end,
                 )
+
+    def _metrics(self) -> MetricsApp:
+        return create_metrics(self.system, self.readiness, self._watch, lambda: self._tally)
 
     def _internal_url(self) -> str | None:
         """Where the internal port is reached."""
@@ -204,11 +217,14 @@ class Process:
         for part in (system.link_server, self._internal, system.courier, system.http_link, system.link_client):
             if part is not None:
                 await part.stop()
+        if system.otlp is not None:
+            await asyncio.to_thread(system.otlp.stop)
 
     def _jobs(self) -> Iterator[Job]:
         """What runs beside the node, the sink and HTTP, by the roles."""
         system = self.system
         yield from system.engines.jobs
+        yield Job("marks and log levels", system.directives.run)
         if system.worker is not None:
             yield Job("the push worker", system.worker.run)
         if system.schedule is not None:
@@ -221,6 +237,10 @@ class Process:
             yield Job("the sweep of routes", system.route_sweep.run)
         if system.imports is not None:
             yield Job("imports", system.imports.run)
+        if system.backlog is not None:
+            yield Job("the count of what waits", system.backlog.run)
+        if system.history is not None:
+            yield Job("the history of numbers", system.history.run)
         if system.webhooks is not None and system.sink is not None and system.engines.is_shared:
             yield Job("webhooks", system.webhooks.run)
 
@@ -273,7 +293,8 @@ def _check_certificate(name: str, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _names_setting(settings: Settings, name: str) -> Iterator[None]:
+def names_setting(settings: Settings, name: str) -> Iterator[None]:
+    """Raises StartFailed for a port that cannot be had, with what to do about it."""
     try:
         yield
     except OSError as error:
@@ -284,6 +305,8 @@ def _unbindable(settings: Settings, name: str, error: OSError) -> StartFailed:
     """What to do about a port that cannot be had."""
     is_internal = name == "internal_port" and settings.internal_host is not None
     host, host_name = (settings.internal_host, "internal_host") if is_internal else (settings.host, "host")
+    if name == "console_port" and settings.console_host is not None:
+        host, host_name = settings.console_host, "console_host"
     port, flag = getattr(settings, name), flag_of(name)
     # From Python 3.13 on asyncio's own loop says "could not bind on any address", without a number.
     if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, None):

@@ -25,14 +25,16 @@ from longwire.limits import Limits
 
 PREFIX = "LONGWIRE_"
 FILE_NAME = "longwire.toml"
-# What the command line's own clients read from the environment beside the settings.
-_CLIENT_NAMES = frozenset({"URL", "API_KEY", "CONFIG", "CREDENTIALS", "APP_KEY", "APP_SECRET", "DEVICE_TOKEN"})
+# What the command line itself reads from the environment beside the settings.
+_CLIENT_NAMES = frozenset(
+    {"URL", "API_KEY", "CONFIG", "CREDENTIALS", "APP_KEY", "APP_SECRET", "DEVICE_TOKEN", "CONSOLE_CHILD"}
+)
 # Flags that are not called as their setting is.
 _FLAGS = {"data_dir": "--data"}
 # Separated by commas in the environment and in flags.
 _LISTS = frozenset({"allowed_origins", "trusted_proxies", "roles"})
 # What is shown of them is masked: they are, or have in them, secrets.
-_SECRETS = frozenset({"store_url", "redis_url", "cluster_secret", "kafka_options"})
+_SECRETS = frozenset({"store_url", "redis_url", "cluster_secret", "kafka_options", "otlp_headers"})
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,48}")
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -96,6 +98,18 @@ class Settings(BaseModel):
     share_port: bool = Field(False, description="whether workers listen on one port, not on ports that rise")
     drain_s: float = Field(30.0, ge=0, le=3_600, description="how long a stop may take to move devices elsewhere")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="auto: text on a terminal, else JSON in ECS"
+    )
+    trace_ratio: float = Field(0.0, ge=0, le=1, description="share of traces exported beside those that are marked")
+    otlp_url: str | None = Field(None, pattern=r"^https?://", description="OpenTelemetry collector, such as :4318")
+    otlp_headers: SecretStr | None = Field(None, description="sent to the collector: name=value, with commas")
+    console_port: Port | None = Field(7390, description="the operators' console; none: no console")
+    console_host: str | None = Field(None, description="address that the console listens on; default: host")
+    console_url: str | None = Field(None, pattern=r"^https?://[^/]+/?$", description="where browsers reach the console")
+    console_api_url: str | None = Field(
+        None, pattern=r"^https?://[^/]+/?$", description="role console apart: where the API is"
+    )
     limits: Limits = Field(default_factory=Limits, description="bounds of the device port")
 
     @field_validator("trusted_proxies")
@@ -124,6 +138,11 @@ class Settings(BaseModel):
     def is_cluster(self) -> bool:
         """Whether the process stands on engines that others share; else on those in its own memory and folder."""
         return self.store_url is not None
+
+    @property
+    def console_address(self) -> str:
+        """Where the console listens."""
+        return self.console_host or self.host
 
     @property
     def internal_address(self) -> str:
@@ -282,7 +301,7 @@ def _put(values: dict[str, Any], sources: dict[str, str], name: str, value: obje
         hint = f"; did you mean {by_last[near[0]]}?" if near else ""
         raise SettingsError(f"{name} ({source}) is no setting{hint}")
     sources[name] = source
-    if name == "internal_port" and isinstance(value, str) and value.lower() == "none":
+    if name in ("internal_port", "console_port") and isinstance(value, str) and value.lower() == "none":
         value = None
     if name in _LISTS and isinstance(value, str):
         value = frozenset(item.strip() for item in value.split(",") if item.strip())

@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from longwire.app.roles import ALL_ROLES, Role, listed
+from longwire.app.roles import ALL_ROLES, CONSOLE_ALONE, Role, listed
 from longwire.ids import new_node_id
 from longwire.limits import MAX_HEARTBEAT_S, MIN_HEARTBEAT_S
 
@@ -35,6 +35,11 @@ def check(settings: "Settings") -> None:
     for name in ("certificate", "internal_certificate"):
         if getattr(settings, f"{name}_key") is not None and getattr(settings, name) is None:
             raise ValueError(f"{name}_key is set and {name} is not")
+    if settings.otlp_headers is not None and settings.otlp_url is None:
+        raise ValueError("otlp_headers is set and otlp_url, where they would be sent, is not")
+    if settings.roles == CONSOLE_ALONE:
+        _check_console(settings)
+        return
     _check_engines(settings)
     if settings.is_cluster:
         _check_cluster(settings)
@@ -67,7 +72,7 @@ def _check_engines(settings: "Settings") -> None:
         raise ValueError(f"a cluster needs {names}; missing: {', '.join(missing)}")
     if not missing:
         return
-    if settings.roles != ALL_ROLES:
+    if settings.roles | CONSOLE_ALONE != ALL_ROLES:
         raise ValueError(
             f"roles = {listed(settings.roles)} needs shared engines, for its other roles are in other processes:"
             f" set {names}"
@@ -76,6 +81,14 @@ def _check_engines(settings: "Settings") -> None:
         raise ValueError(
             f"workers = {settings.workers} makes {settings.workers} nodes, which need shared engines: set {names}"
         )
+
+
+def _check_console(settings: "Settings") -> None:
+    """Of a console alone: engines that are set for the others' sake are not looked at."""
+    if settings.console_port is None:
+        raise ValueError("roles = console needs console_port: where else would the pages be")
+    if settings.workers > 1:
+        raise ValueError(f"workers = {settings.workers} are gateway nodes, and roles = console is none")
 
 
 def _check_cluster(settings: "Settings") -> None:

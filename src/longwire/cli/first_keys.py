@@ -8,14 +8,18 @@ import logging
 from dataclasses import dataclass, field
 
 from longwire.accounts.api_keys import Scope
+from longwire.accounts.people import PersonRole
 from longwire.accounts.refusals import RefusalCode, Refused
 from longwire.app.build import System
+from longwire.app.roles import Role
 from longwire.app.run import Addresses
 from longwire.cli import credentials
 from longwire.cli.credentials import DEV_FILE, SERVE_FILE, Credentials
 from longwire.cli.text import Failure
 
 log = logging.getLogger(__name__)
+
+_ADMIN = "admin"
 
 
 @dataclass
@@ -48,7 +52,9 @@ class DevKeys:
             self.news = f"{path} named keys that this data folder does not know: made {' and '.join(made)} anew"
         elif made and had_keys:
             self.news = f"{path} was gone: made {' and '.join(made)} anew; earlier ones go on to be valid"
-        self.told = {name: known[name] for name in ("app_key", "app_secret", "api_key")} | _reached(addresses)
+        person = await _first_person(system, is_one_time=False) or await _kept_person(system, known)
+        kept_names = ("app_key", "app_secret", "api_key")
+        self.told = {name: known[name] for name in kept_names} | person | _reached(addresses)
         credentials.write(path, self.told)
 
 
@@ -63,6 +69,9 @@ class ServeKeys:
             return  # keys are for the API, and made where it is
         path = system.settings.data_dir / SERVE_FILE
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        person = await _first_person(system, is_one_time=True)
+        if person:
+            log.warning("made the person admin for the console, with a one-time password; it is in %s", path)
         text = None
         if self.makes_new or not await system.api_keys.all_keys():
             text = await self._make_key(system)
@@ -74,11 +83,13 @@ class ServeKeys:
                 "master_secret": app.master_secret,
                 "api_key": text,
             }
-            credentials.write(path, made | _reached(addresses))
+            credentials.write(path, made | person | _reached(addresses))
             log.warning("made an app key and an API key with every scope; they are in %s, and nowhere else", path)
             return
         kept = credentials.read(path)
-        if kept is not None and kept | _reached(addresses) != kept:
+        if person:
+            credentials.write(path, (kept or {}) | person | _reached(addresses))
+        elif kept is not None and kept | _reached(addresses) != kept:
             credentials.write(path, kept | _reached(addresses))
 
     async def _make_key(self, system: System) -> str | None:
@@ -90,6 +101,26 @@ class ServeKeys:
                 await system.api_keys.revoke(key.key_id)
                 return None
         return text
+
+
+async def _first_person(system: System, *, is_one_time: bool) -> Credentials:
+    """An admin for the console, where there is one and nobody can sign in yet; else nothing."""
+    settings = system.settings
+    if Role.CONSOLE not in settings.roles or settings.console_port is None or await system.people.all_people():
+        return {}
+    try:
+        _, password = await system.people.create(_ADMIN, PersonRole.ADMIN, is_one_time=is_one_time)
+    except Refused:  # another process that starts at this moment has made it
+        return {}
+    return {"console_name": _ADMIN, "console_password": password}
+
+
+async def _kept_person(system: System, known: Credentials) -> Credentials:
+    """What the file says of a person, as long as it is right: whoever changed the password knows it."""
+    name, password = known.get("console_name", ""), known.get("console_password", "")
+    if not password or not await system.people.is_right(name, password):
+        return {}
+    return {"console_name": name, "console_password": password}
 
 
 def _reached(addresses: Addresses) -> Credentials:

@@ -44,6 +44,14 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """Setting ``log_format``."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +111,33 @@ InternalPort = Annotated[
         help="Health pages for the operator's network.  [dim]\\[default: 7381][/]",
         show_default=False,
         rich_help_panel=_PROCESS,
+    ),
+]
+ConsolePort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|none",
+        help="The console, for browsers; 0: a free port.  [dim]\\[default: 7390][/]",
+        show_default=False,
+        rich_help_panel=_PROCESS,
+    ),
+]
+ConsoleUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where browsers reach the console, such as https://longwire.example.",
+        show_default=False,
+        rich_help_panel=_PROCESS,
+    ),
+]
+ConsoleApiUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Role console apart: where the API is.  [dim]\\[default: this machine, --http-port][/]",
+        show_default=False,
+        rich_help_panel=_CLUSTER,
     ),
 ]
 PublicHost = Annotated[
@@ -203,6 +238,34 @@ LogLevelOption = Annotated[
     typer.Option(
         "--log-level",
         help="What is logged, to standard error.  [dim]\\[default: info][/]",
+        show_default=False,
+        rich_help_panel=_MORE,
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormat | None,
+    typer.Option(
+        "--log-format",
+        help="Text, or JSON in ECS.  [dim]\\[default: auto, text on a terminal][/]",
+        show_default=False,
+        rich_help_panel=_MORE,
+    ),
+]
+TraceRatio = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0…1",
+        help="Share of traces told beside those that are marked.  [dim]\\[default: 0][/]",
+        show_default=False,
+        rich_help_panel=_MORE,
+    ),
+]
+OtlpUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-url",
+        metavar="URL",
+        help="OpenTelemetry collector for traces, such as http://127.0.0.1:4318.",
         show_default=False,
         rich_help_panel=_MORE,
     ),

@@ -13,15 +13,21 @@ from longwire.cli import (
     devices,
     groups,
     keys,
+    logs,
+    marks,
     migrate,
     nodes,
+    people,
     pushes,
     serving,
     tags,
     webhooks,
 )
 from longwire.cli.demo.command import demo
+from longwire.cli.doctor import doctor
 from longwire.cli.push import push
+from longwire.cli.top import top
+from longwire.cli.trace import trace
 
 app = typer.Typer(
     help="A push system for millions of long-lived connections.",
@@ -52,15 +58,21 @@ app.command()(serving.serve)
 app.command()(migrate.migrate)
 app.command()(demo)
 app.command()(push)
+app.command()(doctor)
+app.command()(top)
+app.command()(trace)
 _GROUPS = {
     "pushes": pushes,
     "devices": devices,
     "tags": tags,
     "groups": groups,
     "nodes": nodes,
+    "marks": marks,
+    "logs": logs,
     "webhooks": webhooks,
     "dead-letters": dead_letters,
     "keys": keys,
+    "people": people,
     "device": device,
     "config": configuration,
 }

@@ -4,7 +4,8 @@ import logging
 import resource
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from longwire.application import Longwire
     from longwire.cli.first_keys import DevKeys
 
+    Told = Callable[[Addresses, str | None], None]
+    """Told where a process that has started is reached, and its console."""
+
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 256
@@ -30,6 +34,7 @@ def dev(
     data: options.Data = None,
     port: options.Port = None,
     http_port: options.HttpPort = None,
+    console_port: options.ConsolePort = None,
     host: options.Host = None,
     public_host: options.PublicHost = None,
     certificate: options.Certificate = None,
@@ -38,6 +43,7 @@ def dev(
     reregister: options.ReregisterOption = None,
     limit: options.Limit = None,
     log_level: options.LogLevelOption = None,
+    log_format: options.LogFormatOption = None,
     config: options.Config = None,
 ) -> None:
     """Run everything in one process to develop against.
@@ -50,6 +56,7 @@ def dev(
             "data_dir": data,
             "port": port,
             "http_port": http_port,
+            "console_port": console_port,
             "host": host,
             "public_host": public_host,
             "certificate": certificate,
@@ -57,6 +64,7 @@ def dev(
             "tls_port": tls_port,
             "reregister": reregister,
             "log_level": log_level,
+            "log_format": log_format,
         },
         limit,
         config,
@@ -66,7 +74,7 @@ def dev(
     from longwire.cli.first_keys import DevKeys
 
     keys = DevKeys()
-    _run(settings, application, keys, lambda addresses: _welcome(settings, keys, addresses))
+    _run(settings, application, keys, lambda addresses, console: _welcome(settings, keys, addresses, console))
 
 
 def serve(
@@ -76,6 +84,7 @@ def serve(
     data: options.Data = None,
     port: options.Port = None,
     http_port: options.HttpPort = None,
+    console_port: options.ConsolePort = None,
     internal_port: options.InternalPort = None,
     host: options.Host = None,
     public_host: options.PublicHost = None,
@@ -88,10 +97,15 @@ def serve(
     kafka_servers: options.KafkaServers = None,
     zookeeper_hosts: options.ZooKeeperHosts = None,
     internal_host: options.InternalHost = None,
+    console_url: options.ConsoleUrl = None,
+    console_api_url: options.ConsoleApiUrl = None,
     share_port: options.SharePort = None,
     reregister: options.ReregisterOption = None,
     limit: options.Limit = None,
     log_level: options.LogLevelOption = None,
+    log_format: options.LogFormatOption = None,
+    trace_ratio: options.TraceRatio = None,
+    otlp_url: options.OtlpUrl = None,
     config: options.Config = None,
     new_credentials: Annotated[
         bool,
@@ -117,10 +131,13 @@ def serve(
             "kafka_servers": kafka_servers,
             "zookeeper_hosts": zookeeper_hosts,
             "internal_host": internal_host,
+            "console_url": console_url,
+            "console_api_url": console_api_url,
             "share_port": share_port,
             "data_dir": data,
             "port": port,
             "http_port": http_port,
+            "console_port": console_port,
             "internal_port": internal_port,
             "host": host,
             "public_host": public_host,
@@ -130,16 +147,26 @@ def serve(
             "node_name": node_name,
             "reregister": reregister,
             "log_level": log_level,
+            "log_format": log_format,
+            "trace_ratio": trace_ratio,
+            "otlp_url": otlp_url,
         },
         limit,
         config,
     ).settings
+    if [*settings.roles] == ["console"]:
+        _serve_console(settings)
     from longwire.cli.first_keys import ServeKeys
 
-    _run(settings, application, ServeKeys(makes_new=new_credentials), lambda addresses: _tell(settings, addresses))
+    _run(
+        settings,
+        application,
+        ServeKeys(makes_new=new_credentials),
+        lambda addresses, console: _tell(settings, addresses, console),
+    )
 
 
-def _tell(settings: "Settings", addresses: "Addresses") -> None:
+def _tell(settings: "Settings", addresses: "Addresses", console: str | None = None) -> None:
     """One line: what the process is, and where it is reached."""
     from longwire.app.roles import listed
 
@@ -148,19 +175,36 @@ def _tell(settings: "Settings", addresses: "Addresses") -> None:
         ("devices with TLS at", addresses.device_tls_address),
         ("HTTP at", addresses.http_url),
         ("health pages at", addresses.internal_url),
+        ("the console at", console),
     )
     told = ", ".join(f"{what} {place}" for what, place in places if place is not None)
     log.info("ready%s: %s", f" as {listed(settings.roles)}" if settings.is_cluster else "", told or "no port")
 
 
-def _run(
-    settings: "Settings", application: str | None, on_started: "OnStarted", told: Callable[["Addresses"], None]
-) -> None:
-    """Serves until it is told to stop; the process ends with its exit status."""
+def _serve_console(settings: "Settings") -> NoReturn:
+    """The console alone: nothing of what a node is made of is even imported."""
+    import uvloop
+
     from longwire.app import logs
+    from longwire.cli.console_process import serve_console
+
+    logs.configure_for(settings)
+    raise typer.Exit(uvloop.run(serve_console(settings)))
+
+
+def _run(settings: "Settings", application: str | None, on_started: "OnStarted", told: "Told") -> None:
+    """Serves until it is told to stop; the process ends with its exit status."""
+    import uvloop
+
+    from longwire.app import logs
+    from longwire.app.roles import CONSOLE_ALONE
+    from longwire.cli.console_process import serve_console
+
+    logs.configure_for(settings)
+    if settings.roles == CONSOLE_ALONE:
+        raise typer.Exit(uvloop.run(serve_console(settings)))
     from longwire.application import Longwire, load
 
-    logs.configure(settings.log_level)
     _raise_descriptors(settings.limits.max_connections)
     app = load(application) if application is not None else Longwire()
     if settings.workers == 1:
@@ -173,10 +217,10 @@ def _run(
         import longwire.app.run  # noqa: F401
 
     def run_one(own: "Settings", ready: Callable[[], None]) -> int:
-        logs.configure(own.log_level, own.node_name)
+        logs.configure_for(own, own.node_name)
 
-        def told_and_ready(addresses: "Addresses") -> None:
-            _tell(own, addresses)
+        def told_and_ready(addresses: "Addresses", console: str | None) -> None:
+            _tell(own, addresses, console)
             ready()
 
         try:
@@ -188,16 +232,28 @@ def _run(
     raise typer.Exit(run_workers(settings, run_one))
 
 
-def _serve(settings: "Settings", app: "Longwire", on_started: "OnStarted", told: Callable[["Addresses"], None]) -> int:
+def _serve(settings: "Settings", app: "Longwire", on_started: "OnStarted", told: "Told") -> int:
     import uvloop
 
     from longwire.app.run import Process
+    from longwire.cli.console_process import ConsoleChild, local_url, wants_child
 
     async def run() -> int:
+        has_console = wants_child(settings)
         process = Process(settings, app)
         process.heed_signals()
-        told(await process.start(on_started))
-        return await process.run()
+        addresses = await process.start(on_started)
+        if not has_console:
+            told(addresses, None)
+            return await process.run()
+        http_port = urlsplit(addresses.http_url or "").port
+        console = ConsoleChild(settings, settings.console_api_url or local_url(settings, http_port))
+        console.start()
+        try:
+            told(addresses, await console.url())
+            return await process.run()
+        finally:
+            await console.stop()
 
     return uvloop.run(run())
 
@@ -211,7 +267,7 @@ def _raise_descriptors(max_connections: int) -> None:
         log.warning("limits.max_connections = %d needs more open files than the %d allowed", max_connections, hard)
 
 
-def _welcome(settings: "Settings", keys: "DevKeys", addresses: "Addresses") -> None:
+def _welcome(settings: "Settings", keys: "DevKeys", addresses: "Addresses", url: str | None) -> None:
     """What a developer wants to know. Lines are never wrapped: they are there to be pasted."""
     from rich.console import Console
     from rich.markup import escape
@@ -233,6 +289,9 @@ def _welcome(settings: "Settings", keys: "DevKeys", addresses: "Addresses") -> N
     if addresses.device_tls_address is not None:
         fact("with TLS", addresses.device_tls_address, f"and wss://{addresses.device_tls_address}/ws")
     fact("HTTP", addresses.http_url, f"to try it: {addresses.http_url}/docs")
+    if url is not None:
+        password = told.get("console_password")
+        fact("console", url, f"sign in as {told['console_name']} with {password}" if password else "")
     fact("app key", told["app_key"])
     fact("app secret", told["app_secret"])
     fact("API key", told["api_key"])

@@ -6,6 +6,7 @@ with RawClient(node.port) as client: client.connect("d-1", token)
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -61,8 +62,10 @@ class NodeProcess:
         """Starts the process and waits until it is ready. Raises AssertionError with its log where it is not."""
         command = [sys.executable, "-m", "longwire.cli", "dev", "--data", str(self.folder)]
         command += ["--port", str(self.port), "--http-port", str(self.http_port), *self._flags]
+        given = os.environ if self._environment is None else self._environment
+        environment = {"LONGWIRE_LOG_FORMAT": "text", **given}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)  # noqa: S603 - ours
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603 - ours
         deadline = time.monotonic() + READY_WITHIN_S
         while not self.is_ready():
             assert self.is_alive, self.log.read_text(errors="replace")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longwire.testing.engines import EngineMissing, __main__, install
-from longwire.testing.engines.install import kafka_jars, lacking
+from longwire.testing.engines.install import jars_of, lacking
 
 # In the package this name is the function.
 installer = importlib.import_module("longwire.testing.engines.install")
@@ -78,4 +78,4 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(
 
 
 def test_kafka_is_kept_in_the_cache_of_the_source_tree() -> None:
-    assert kafka_jars().parent == Path(__file__).resolve().parents[3] / ".cache/engines"
+    assert jars_of("kafka").parent == Path(__file__).resolve().parents[3] / ".cache/engines"

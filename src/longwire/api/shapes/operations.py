@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec.structs import asdict
 from pydantic import BaseModel, BeforeValidator, Field
@@ -13,6 +13,8 @@ from longwire.api.shapes.pushes import LatencyAnswer, latency_answer
 from longwire.ids import prefixed
 from longwire.model import UplinkRecord
 from longwire.operations_model import AuditEntry, DrainState
+from longwire.ports.backlog import Backlog
+from longwire.seeing.history import Span
 
 _UNKNOWN = (None, None, None)
 
@@ -27,6 +29,15 @@ class NodeStats(BaseModel):
     acks_per_s: float | None
     ack_latency_ms: LatencyAnswer = Field(description="From a message's write until its acknowledgement")
     queued_bytes: int | None = Field(description="Accepted and not committed yet")
+    closes_per_s: float | None
+    closes_by_reason: dict[str, float] = Field(
+        description="A second, by the label of the close reason; ``peer`` where the device went by itself"
+    )
+    up_bytes_per_s: float | None
+    down_bytes_per_s: float | None
+    shed_per_s: float | None = Field(description="Connections turned away for load")
+    slow_per_s: float | None = Field(description="Connections closed because the device did not read")
+    recent_ack_latency_ms: LatencyAnswer = Field(description="As ack_latency_ms, of the last half minute only")
 
 
 class DrainAnswer(BaseModel):
@@ -145,13 +156,76 @@ class NodeShare(NodeStats):
     node_id: str
 
 
+class BacklogAnswer(BaseModel):
+    """What waits in the stores, as last counted; a count ends at a million."""
+
+    at: Time
+    inbox: int = Field(description="Messages that devices have not acknowledged")
+    inbox_oldest_s: float | None = Field(description="How long the oldest of them has waited")
+    push_pending: int = Field(description="Devices that live pushes wait for")
+    webhook_events: int
+    dead_letters: int
+
+    @classmethod
+    def of(cls, found: Backlog, now_ms: int) -> "BacklogAnswer":
+        oldest_s = None if found.oldest_ms is None else max(0.0, round((now_ms - found.oldest_ms) / 1000, 1))
+        return cls(
+            at=rfc3339(found.at_ms),
+            inbox=found.inbox,
+            inbox_oldest_s=oldest_s,
+            push_pending=found.push_pending,
+            webhook_events=found.webhook_events,
+            dead_letters=found.dead_letters,
+        )
+
+
+class NoticeAnswer(BaseModel):
+    """Something that needs attention."""
+
+    level: Literal["warning", "critical"]
+    code: str = Field(examples=["node-silent"])
+    text: str
+    node_id: str | None
+
+
 class SystemStats(NodeStats):
     """Sums over the nodes that answer; of latencies, the highest."""
 
     at: Time
     online: int = Field(description="Devices with a session")
     push_count_drift: int = Field(description="Counts of pushes that were found not to add up; 0, always")
+    backlog: BacklogAnswer | None = Field(description="null until it was counted, each half minute")
+    attention: list[NoticeAnswer] = Field(description="The critical first; empty: all is well")
     nodes: list[NodeShare]
+
+
+class HistoryAnswer(BaseModel):
+    """Numbers over time, one for each of ``at``; null where they are unknown."""
+
+    since: Time = Field(description="When this process began to count")
+    step_s: int
+    at: list[Time] = Field(description="When each step begins")
+    online: list[float | None]
+    connects: list[float | None] = Field(description="A second, as all that follow but latencies and inbox")
+    closes: list[float | None]
+    up: list[float | None] = Field(description="Messages that devices sent")
+    down: list[float | None] = Field(description="Messages that were written to devices")
+    acks: list[float | None]
+    p50: list[float | None] = Field(description="Latency of acknowledgements, in milliseconds; a step's highest")
+    p95: list[float | None]
+    p99: list[float | None]
+    inbox: list[float | None] = Field(description="Messages that devices have not acknowledged")
+    closes_by_reason: dict[str, list[float | None]]
+
+    @classmethod
+    def of(cls, span: Span, began_ms: int) -> "HistoryAnswer":
+        return cls(
+            since=rfc3339(began_ms),
+            step_s=span.step_s,
+            at=[rfc3339(at_ms) for at_ms in span.at_ms],
+            closes_by_reason=span.closes_by_reason,
+            **span.values,
+        )
 
 
 class AuditAnswer(BaseModel):
@@ -159,7 +233,7 @@ class AuditAnswer(BaseModel):
 
     id: str
     at: Time
-    caller: str = Field(description="The key's id, or the application's key")
+    caller: str = Field(description="The key's id, the application's key, or ``person:`` and a name")
     action: str = Field(examples=["POST /v1/pushes/{push_id}/cancel"])
     target: str
     status: int
@@ -225,6 +299,13 @@ def node_stats(view: NodeView) -> NodeStats:
         acks_per_s=rates.acks,
         ack_latency_ms=latency_answer(said.get("ack_latency_ms", _UNKNOWN)),
         queued_bytes=said.get("queued_bytes"),
+        closes_per_s=rates.closes,
+        closes_by_reason=dict(rates.closes_by_reason),
+        up_bytes_per_s=rates.bytes_in,
+        down_bytes_per_s=rates.bytes_out,
+        shed_per_s=rates.shed,
+        slow_per_s=rates.slow,
+        recent_ack_latency_ms=latency_answer(said.get("recent_ack_latency_ms", _UNKNOWN)),
     )
 
 

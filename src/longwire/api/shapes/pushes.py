@@ -23,6 +23,7 @@ from longwire.api.shapes import DeviceId, Time, UserName, _Request, _whole, rfc3
 from longwire.api.shapes.registry import Unresolved
 from longwire.ids import prefixed
 from longwire.limits import MAX_KIND_CHARACTERS, MAX_TTL_S
+from longwire.ports.push_progress import Course, Minute
 from longwire.push.audience import PUSH_PREFIX
 from longwire.push.pushes import PushOrder, PushView, RecipientDetail, RecipientView, Validation
 from longwire.push_model import Audience, Priority, PushStatus, TagExpression
@@ -32,6 +33,8 @@ MAX_COLLAPSE_KEY_CHARACTERS = 255
 DEFAULT_TTL_S = 86_400
 _MAX_RATE_PER_S = 1_000_000
 _MAX_LISTED = 10
+_MINUTE_MS = 60_000
+_MOST_STEPS = 240
 _RESERVED_KIND = "longwire."
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +48,7 @@ def _own_kind(kind: str) -> str:
     return kind
 
 
-def _moment(value: object) -> int:
+def moment(value: object) -> int:
     """Milliseconds since the epoch of an RFC 3339 text."""
     text = value.upper() if isinstance(value, str) else ""
     if _RFC3339.fullmatch(text) is None:
@@ -71,7 +74,7 @@ TtlS = Annotated[
     Field(json_schema_extra={"minimum": 0, "maximum": MAX_TTL_S}),
 ]
 Rate = Annotated[int, Field(ge=1, le=_MAX_RATE_PER_S), BeforeValidator(_whole)]
-SendAt = Annotated[int, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+SendAt = Annotated[int, BeforeValidator(moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 TagName = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9._:@=/-]{1,64}|sys:[^\x00-\x1f\x7f]{1,76})$")]
 GroupId = DeviceId
 UploadId = Annotated[str, StringConstraints(pattern=r"^upl_[0-9a-f]{32}$")]
@@ -326,6 +329,40 @@ class PushPage(BaseModel):
     next_cursor: str | None
 
 
+class BucketAnswer(BaseModel):
+    """How many acknowledgements took less than ``below_ms``, and not less than the bucket before."""
+
+    below_ms: int
+    count: int
+
+
+class CourseAnswer(BaseModel):
+    """How a push went. Over all steps, written and acked add up to those of its stats."""
+
+    step_s: int
+    at: list[Time] = Field(description="When each step begins; steps in which nothing happened stand, too")
+    written: list[int]
+    acked: list[int]
+    latency_buckets: list[BucketAnswer] = Field(
+        description="From the first write to the segment until the acknowledgement, by doubling bounds"
+    )
+    reasons: dict[str, int] = Field(description="Why devices failed, and how many")
+
+    @classmethod
+    def of(cls, course: Course) -> "CourseAnswer":
+        at_ms, written, acked, step_ms = _steps(course.minutes)
+        return cls(
+            step_s=step_ms // 1000,
+            at=list(map(rfc3339, at_ms)),
+            written=written,
+            acked=acked,
+            latency_buckets=[
+                BucketAnswer(below_ms=below_ms, count=count) for below_ms, count in course.latency.octaves()
+            ],
+            reasons=course.reasons,
+        )
+
+
 class ValidationAnswer(BaseModel):
     """What a push would be; nothing was sent."""
 
@@ -396,6 +433,21 @@ class RecipientDetailAnswer(BaseModel):
             timeline=[StepAnswer(event=step.what, at=rfc3339(step.at_ms)) for step in found.timeline],
             verdict=found.verdict,
         )
+
+
+def _steps(minutes: Sequence[Minute]) -> tuple[list[int], list[int], list[int], int]:
+    """Minutes in at most ``_MOST_STEPS`` even steps from the first until the last: begins, written, acked, length."""
+    if not minutes:
+        return [], [], [], _MINUTE_MS
+    begin, end = minutes[0].at_ms, minutes[-1].at_ms + _MINUTE_MS
+    step_ms = -(-(end - begin) // (_MOST_STEPS * _MINUTE_MS)) * _MINUTE_MS
+    at_ms = list(range(begin, end, step_ms))
+    written, acked = [0] * len(at_ms), [0] * len(at_ms)
+    for minute in minutes:
+        step = (minute.at_ms - begin) // step_ms
+        written[step] += minute.written
+        acked[step] += minute.acked
+    return at_ms, written, acked, step_ms
 
 
 def latency_answer(latency_ms: tuple[float | None, float | None, float | None]) -> LatencyAnswer:

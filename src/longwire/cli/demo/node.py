@@ -188,6 +188,7 @@ class Node:
     async def _spawn(self) -> None:
         # The environment and the working folder of whoever runs the demo may hold settings of a node of theirs.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LONGWIRE_")}
+        environment["LONGWIRE_LOG_FORMAT"] = "text"  # its end is shown to a person, where it dies
         command = [sys.executable, "-m", "longwire.cli.demo.process", "dev", "longwire.cli.demo.application:app"]
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(

@@ -154,6 +154,7 @@ class RoleProcess(Engine):
             "LONGWIRE_PORT": str(self.port),
             "LONGWIRE_HTTP_PORT": str(self.http_port),
             "LONGWIRE_INTERNAL_PORT": str(self.internal_port),
+            "LONGWIRE_LOG_FORMAT": "text",
             **self.variables,
         }
 

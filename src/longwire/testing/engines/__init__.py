@@ -9,23 +9,31 @@ installs what is missing; an engine that is not installed raises ``EngineMissing
 """
 
 from longwire.testing.engines.base import Engine, EngineFailed, EngineMissing, free_ports
+from longwire.testing.engines.chromium import Chromium
 from longwire.testing.engines.install import install
 from longwire.testing.engines.kafka import Kafka
 from longwire.testing.engines.nginx import Nginx
+from longwire.testing.engines.opensearch import OpenSearch
+from longwire.testing.engines.prometheus import Prometheus
 from longwire.testing.engines.redis import Redis, RedisCluster
+from longwire.testing.engines.rsyslog import Rsyslog
 from longwire.testing.engines.sql import MariaDb, Postgres
 from longwire.testing.engines.zookeeper import ZooKeeper
 
 __all__ = [
+    "Chromium",
     "Engine",
     "EngineFailed",
     "EngineMissing",
     "Kafka",
     "MariaDb",
     "Nginx",
+    "OpenSearch",
     "Postgres",
+    "Prometheus",
     "Redis",
     "RedisCluster",
+    "Rsyslog",
     "ZooKeeper",
     "free_ports",
     "install",

@@ -1,4 +1,4 @@
-"""Installs what engines need and this machine lacks: Debian's packages by apt, as root, and Kafka's jars by Maven.
+"""Installs what engines need and this machine lacks: Debian's packages by apt, as root, and jars by Maven.
 
 Nothing is touched where all is there. Several processes may ask at the same time; the first one does the work.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from longwire.testing.engines.base import EngineMissing, find_program
 
 KAFKA_VERSION = "4.4.0"
+OPENSEARCH_VERSION = "2.19.1"
 _SAID_BYTES = 2000
 
 # engine → what is looked for, a program or a file's pattern, and the package of Debian 12 that brings it
@@ -33,22 +34,40 @@ _NEEDS: dict[str, dict[str, str]] = {
     },
     "postgres": {"/usr/lib/postgresql/*/bin/postgres": "postgresql"},
     "kafka": {"java": "default-jre-headless"},
+    "opensearch": {"javac": "default-jdk-headless"},
+    "rsyslog": {
+        "rsyslogd": "rsyslog",
+        "/usr/lib/*/rsyslog/omelasticsearch.so": "rsyslog-elasticsearch",
+    },
     "nginx": {"nginx": "nginx", "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream"},
+    "chromium": {"chromium": "chromium", "/usr/share/fonts/truetype/dejavu": "fonts-dejavu-core"},
+    "prometheus": {"prometheus": "prometheus", "promtool": "prometheus"},
 }
-_POM = f"""\
+# engine of which no package comes → its folder's name, and what Maven is asked for
+_JARS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "kafka": (
+        f"kafka-{KAFKA_VERSION}",
+        (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"),
+    ),
+    "opensearch": (
+        f"opensearch-{OPENSEARCH_VERSION}",
+        (
+            f"org.opensearch:opensearch:{OPENSEARCH_VERSION}",
+            f"org.opensearch.plugin:transport-netty4-client:{OPENSEARCH_VERSION}",
+            "org.apache.logging.log4j:log4j-core:2.21.0",
+        ),
+    ),
+}
+_POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>longwire</groupId><artifactId>engines</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.5</version>
-    </dependency>
+{}
   </dependencies>
 </project>
 """
+_DEPENDENCY = "    <dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
 
 
 def cache_folder() -> Path:
@@ -57,9 +76,9 @@ def cache_folder() -> Path:
     return (root if (root / "pyproject.toml").exists() else Path.home()) / ".cache/engines"
 
 
-def kafka_jars() -> Path:
-    """The folder of Kafka's jars, whether it is there or not."""
-    return cache_folder() / f"kafka-{KAFKA_VERSION}"
+def jars_of(name: str) -> Path:
+    """The folder of an engine's jars, whether it is there or not."""
+    return cache_folder() / _JARS[name][0]
 
 
 def lacking(*names: str) -> list[str]:
@@ -71,9 +90,8 @@ def lacking(*names: str) -> list[str]:
     if unknown := set(wanted) - _NEEDS.keys():
         raise ValueError(f"no engine is called {', '.join(sorted(unknown))}; known are {', '.join(_NEEDS)}")
     packages = {package: None for name in wanted for needed, package in _NEEDS[name].items() if not _is_there(needed)}
-    if "kafka" in wanted and not kafka_jars().exists():
-        return [*packages, *([] if _is_there("mvn") else ["maven"]), kafka_jars().name]
-    return [*packages]
+    jars = [jars_of(name).name for name in _jarless(wanted)]
+    return [*packages, *(["maven"] if jars and not _is_there("mvn") else []), *jars]
 
 
 def install(*names: str) -> None:
@@ -86,10 +104,16 @@ def install(*names: str) -> None:
         return
     with _alone():
         wanted = lacking(*names)
-        if packages := [each for each in wanted if each != kafka_jars().name]:
+        jarless = _jarless(names or tuple(_NEEDS))
+        folders = {jars_of(name).name for name in jarless}
+        if packages := [each for each in wanted if each not in folders]:
             _install_packages(packages)
-        if kafka_jars().name in wanted:
-            _fetch_kafka()
+        for name in jarless:
+            _fetch_jars(name)
+
+
+def _jarless(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in _JARS and not jars_of(name).exists()]
 
 
 def _is_there(needed: str) -> bool:
@@ -113,10 +137,11 @@ def _install_packages(packages: list[str]) -> None:
     _run(command, told)
 
 
-def _fetch_kafka() -> None:
+def _fetch_jars(engine: str) -> None:
     with tempfile.TemporaryDirectory(dir=cache_folder()) as name:
         folder = Path(name)
-        (folder / "pom.xml").write_text(_POM)
+        dependencies = "\n".join(_DEPENDENCY.format(*one.split(":")) for one in _JARS[engine][1])
+        (folder / "pom.xml").write_text(_POM.format(dependencies))
         flags = [
             "-B",
             "-q",
@@ -125,7 +150,7 @@ def _fetch_kafka() -> None:
             f"-DoutputDirectory={folder / 'jars'}",
         ]
         _run([find_program("mvn", "maven"), *flags, "-f", str(folder / "pom.xml")], "make engines")
-        (folder / "jars").rename(kafka_jars())
+        (folder / "jars").rename(jars_of(engine))
 
 
 def _run(command: Sequence[str], told: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longwire.testing.engines.base import Engine, find_program, missing
-from longwire.testing.engines.install import kafka_jars
+from longwire.testing.engines.install import jars_of
 
 _LOG = """\
 appender.console.type = Console
@@ -89,7 +89,7 @@ class Kafka(Engine):
         return _STARTED in self.log_text()
 
     def _java(self, *flags: str) -> list[str]:
-        jars = kafka_jars()
+        jars = jars_of("kafka")
         if not jars.exists():
             raise missing(self.name, str(jars))
         log = f"-Dlog4j2.configurationFile=file:{self.folder / 'log4j2.properties'}"
