@@ -110,9 +110,10 @@ test-pythons: engines ## unit and contract tests on 3.12 and 3.13, where they ar
 
 .PHONY: screens
 screens: engines ## pictures of the console's pages in .cache/screens; the README's two go to docs/images
-	$(BIN)/python -m pytest tests/console $(ARGS)
+	LONGWIRE_SCREENS=all $(BIN)/python -m pytest tests/console $(ARGS)
+	LONGWIRE_SCREENS=all $(BIN)/python -m pytest tests/console/test_screens.py -m chaos
 	@mkdir -p docs/images
-	@for page in overview push; do cp .cache/screens/$$page-1280-light.png docs/images/$$page.png; done
+	@for page in overview push; do cp .cache/screens/readme-$$page.png docs/images/$$page.png; done
 
 .PHONY: interop
 interop: setup ## the Autobahn suite against our WebSocket; needs a Python 2.7

@@ -271,6 +271,7 @@ async def test_pages_of_devices_meet_everything_that_is_asked_for(accounts, sets
     assert await page(group="g", user="ann") == [made[3]]
     assert await page(group="none") == await page(tag="none") == await page(user="none") == []
     assert await page(prefix="d-1", limit=3) == [made[19], made[18], made[17]]
+    assert await page(prefix="d-", below_no=made[3]) == made[2::-1]
     assert await page(among=BitMap([made[0], others[0], 9_999])) == [others[0], made[0]]
     assert await page(tag="x", without=BitMap(made)) == others[::-1]
 
