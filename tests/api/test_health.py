@@ -46,7 +46,7 @@ async def test_the_document_names_doors_scopes_and_problems(site) -> None:
     assert made["openapi"] == "3.1.0"
     listing = made["paths"]["/v1/devices"]["get"]
     assert listing["x-scope"] == "device:read"
-    assert listing["security"] == [{"apiKey": []}, {"masterSecret": []}]
+    assert listing["security"] == [{"apiKey": []}, {"masterSecret": []}, {"session": []}]
     assert "422" not in listing["responses"]
     assert set(listing["responses"]["429"]["content"]) == {"application/problem+json"}
     assert "HTTPValidationError" not in made["components"]["schemas"]

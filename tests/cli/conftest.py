@@ -27,7 +27,7 @@ def logs_as_they_were() -> Iterator[None]:
     root.handlers = handlers
 
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 APPLICATION = """\
 from longwire import Longwire
 from longwire.application import Context, Reject

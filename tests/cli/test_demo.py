@@ -87,7 +87,7 @@ def test_against_needs_three_keys_and_an_answer(run) -> None:
     assert (away.status, "http://127.0.0.1:1" in away.err) == (1, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.chaos), signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(launch, temporary: str, number: int) -> None:
     program = launch("demo", "--devices", "200", TMPDIR=temporary)
     program.wait_until(lambda: "registering over HTTP" in program.output.read_text(), "some of it")

@@ -133,7 +133,7 @@ def connected(launch, program) -> socket.socket:
     """A device that has a session and neither reads nor closes."""
     tokens = program.folder / "t.csv"
     maker = launch("devices", "create", "--count", "1", "--prefix", "x", "--tokens", str(tokens), "--data", "data")
-    assert maker.process.wait(20) == 0
+    assert maker.process.wait(60) == 0
     device_id, token = tokens.read_text().strip().split(",")
     credentials = json.loads((program.data / "dev-credentials.json").read_text())
     host, port = credentials["device_address"].split(":")
@@ -159,7 +159,7 @@ def test_a_port_in_use_is_one_line_that_names_port_and_setting(launch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         program = launch("dev", "--data", "data", "--port", str(port), "--http-port", "0", "--log-level", "warning")
-        assert program.process.wait(20) == 1
+        assert program.process.wait(60) == 1
     (line,) = program.output.read_text().splitlines()
     assert line.startswith(f"error: port {port} on 127.0.0.1 (setting port) is in use")
     assert not (program.data / "dev-credentials.json").exists()
@@ -170,7 +170,7 @@ def test_a_data_folder_in_use_is_one_line(launch) -> None:
     program.ready()
     before = program.output.read_text()
     second = launch(*DEV)
-    assert second.process.wait(20) == 1
+    assert second.process.wait(60) == 1
     said = second.output.read_text().removeprefix(before)
     assert said == "error: data folder data is in use by another Longwire process\n"
 

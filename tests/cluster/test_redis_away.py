@@ -8,7 +8,7 @@ from longwire.reasons import CloseCode
 from longwire.testing.cluster import Mesh
 
 
-@pytest.mark.parametrize("how", ["stopped", "frozen"])
+@pytest.mark.parametrize("how", [pytest.param("stopped", marks=pytest.mark.chaos), "frozen"])
 def test_devices_stay_and_everything_arrives_when_redis_is_back(cluster, engines, mesh, away, prefix, how) -> None:
     names = [f"{prefix}-new", f"{prefix}-away"]
     tokens = cluster.register(names)

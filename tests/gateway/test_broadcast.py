@@ -228,12 +228,13 @@ async def test_acks_that_the_log_refuses_are_kept_and_tried_again(houses) -> Non
 
 async def test_the_node_flushes_acks_before_it_stops(houses) -> None:
     house = await houses().start()
-    peer = await house.device("d-1")
-    push = await house.push("d-1")
+    peer, silent = await house.device("d-1"), await house.device("d-2")  # were nobody silent, it would flush at once
+    push = await house.push("d-1", "d-2")
     peer.ack((await peer.push()).correlation)
     await peer.ping()
     assert (await house.stats(push)).acked == 0
     peer.close()
+    silent.close()
     await house.node.stop()
     assert (await house.stats(push)).acked == 1
 

@@ -123,9 +123,7 @@ def create_api(services: Services) -> FastAPI:
     return app
 
 
-def create_internal_api(
-    readiness: Readiness, link: ASGIApp | None = None, metrics: ASGIApp | None = None
-) -> ASGIApp:
+def create_internal_api(readiness: Readiness, link: ASGIApp | None = None, metrics: ASGIApp | None = None) -> ASGIApp:
     """The health pages, for the internal port.
 
     ``link`` answers other nodes under ``/link/``, ``metrics`` answers ``/metrics``; neither has the API's layers.

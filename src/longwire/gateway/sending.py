@@ -136,9 +136,11 @@ class Sending:
 
     def _enter(self, session: Session, packet: Send, given: bytes) -> bytes:
         """The context with which the message goes on; b"" for one without that nobody marked."""
-        devices = [session.device_no]
-        if self._traces.has_marks and (target := self._find_by_address(packet.to)) is not None:
-            devices.append(target.device_no)
+        marked = self._traces.marks.devices
+        target = self._find_by_address(packet.to) if marked else None
+        devices = (session.device_no,) if target is None else (session.device_no, target.device_no)
+        if not given and devices[0] not in marked and devices[-1] not in marked:
+            return b""  # most messages of all, while a mark stands
         return self._traces.enter(given, devices=devices)
 
     def spend(self, session: Session) -> int:

@@ -51,7 +51,7 @@ async def test_every_header_is_as_the_page_says(producer, settings) -> None:
         "kind": "kind",
         "device_no": "7",
         "sent_at_ms": str(sent.sent_at_ms),
-        "traceparent": f"00-{trace[:32]}-{trace[32:]}-01",
+        "traceparent": f"00-{trace[:32]}-{trace[32:]}-00",
     }
     section = PAGE.read_text().partition("## A message of")[2].partition("## What the sink does")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)

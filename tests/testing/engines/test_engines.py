@@ -48,6 +48,7 @@ async def test_a_redis_cluster_spreads_its_keys_over_three_masters(redis_cluster
     assert redis_cluster.urls == [f"redis://127.0.0.1:{port}/0" for port in redis_cluster.ports]
 
 
+@pytest.mark.chaos
 def test_a_redis_cluster_comes_back_whole_after_a_kill(tmp_path: Path) -> None:
     with RedisCluster(tmp_path) as cluster:
         urls = cluster.urls
@@ -78,7 +79,7 @@ def test_zookeeper_serves_sessions_as_soon_as_it_has_started(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", [MariaDb, Postgres])
-@pytest.mark.parametrize("is_durable", [False, True], ids=["quick", "durable"])
+@pytest.mark.parametrize("is_durable", [False, pytest.param(True, marks=pytest.mark.chaos)], ids=["quick", "durable"])
 async def test_sql_keeps_what_was_committed_over_a_kill(
     kind: type[MariaDb] | type[Postgres], is_durable: bool, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_folder_of_postgres_goes_with_the_engine(tmp_path: Path) -> None:
     assert data == tmp_path or not data.exists()
 
 
+@pytest.mark.chaos
 def test_kafka_keeps_what_it_acknowledged_over_a_kill(kafka_engine: Kafka, tmp_path: Path) -> None:
     _produce(kafka_engine, "t1", b"shared")
     with Kafka(tmp_path) as kafka:
@@ -132,6 +134,7 @@ def test_kafka_keeps_what_it_acknowledged_over_a_kill(kafka_engine: Kafka, tmp_p
     assert _consume(kafka_engine, "t1") == b"shared"
 
 
+@pytest.mark.chaos
 def test_kafka_sends_its_clients_through_the_proxy_it_was_told_of(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with Kafka(tmp_path, advertised=f"127.0.0.1:{port}") as kafka, FaultProxy(kafka.servers, port) as proxy:

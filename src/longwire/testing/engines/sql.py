@@ -74,6 +74,8 @@ class MariaDb(_Sql):
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             f"--datadir={self.data}",
+            # In a folder that they share, one that starts takes away the temporary tables of the others.
+            f"--tmpdir={self.folder}",
         ]
         self.run([program, *flags, *self._root_flag()])
 
