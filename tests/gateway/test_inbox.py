@@ -539,3 +539,21 @@ async def test_a_message_to_oneself_comes(house, flavour) -> None:
     peer.send(Send(new_message_id(), "device:d-1", "k", b"1"), 5, receipt=True)
     kinds = {type((await peer.next()).packet) for _ in range(2)}
     assert Sent in kinds
+
+
+async def test_how_long_an_acknowledgement_takes_is_counted_but_not_of_a_repeat(house) -> None:
+    receiver, sender = await house.device("r", heartbeat_s=900), await house.device("s", heartbeat_s=900)
+    await sender.tell("device:r", b"1")
+    first = await receiver.push()
+    house.clock.advance(0.5)
+    receiver.ack(first.correlation)
+    await receiver.ping()
+    latency = house.node._broadcasts.latency
+    assert latency.total == 1
+    assert latency.percentile_ms(0.5) == pytest.approx(500, rel=0.1)
+    await sender.tell("device:r", b"2")
+    await receiver.push()
+    await house.pass_time(31)
+    receiver.ack((await receiver.push()).correlation)
+    await receiver.ping()
+    assert latency.total == 1

@@ -153,7 +153,7 @@ class Broadcasts:
         self.skipped = BitMap()
         """Devices that a fan-out left out because they do not read."""
         self.latency = Histogram()
-        """From writing to acknowledgement, of all pushes since the start, as far as the store has them."""
+        """From writing to acknowledgement, since the start: of messages, and of pushes as far as the store has them."""
         self._hub = hub
         self._receipts = receipts
         self._clock = clock

@@ -210,6 +210,7 @@ class Delivery:
         assert isinstance(packet, Ack)
         window = session.window
         receipts: list[Receipt] = []
+        now_ms = self._clock.now_ms()
         for handle in (frame.correlation, *packet.handles) if packet.handles else (frame.correlation,):
             if handle & 1:
                 if self._broadcasts.acked(session, handle):
@@ -221,7 +222,10 @@ class Delivery:
             if entry is None:
                 self._counters.stray_acks += 1
             else:
-                receipts.append(Receipt(session.device_no, entry[0], self._clock.now_ms(), self._node_id))
+                place, _, written_at_ms = entry
+                receipts.append(Receipt(session.device_no, place, now_ms, self._node_id))
+                if written_at_ms:
+                    self._broadcasts.latency.add(now_ms - written_at_ms)
                 if self._traced and handle in self._traced:
                     self._tell_acked(session, handle)
         if receipts:
@@ -303,7 +307,7 @@ class Delivery:
         handle = self.next_handle()
         while handle in window.unacked:
             handle = self.next_handle()
-        window.unacked[handle] = (seq, self._wheel.tick, 0)
+        window.unacked[handle] = (seq, self._wheel.tick, self._clock.now_ms())
         self._counters.delivered += 1
         if (trace and trace[23] & SAMPLED) or self._traces.has_marks:
             trace = self._tell_written(window.session, packet, handle, seq, trace)
@@ -485,7 +489,7 @@ class Delivery:
             if session.connection.is_clogged:
                 continue
             self._counters.repeated += 1
-            window.unacked[handle] = (seq, self._wheel.tick, 0)
+            window.unacked[handle] = (seq, self._wheel.tick, 0)  # of which copy the ACK is, nobody will know
             packet, trace = push_of(message), message.trace
             if (trace and trace[23] & SAMPLED) or self._traces.has_marks:
                 trace = self._tell_written(session, packet, handle, seq, trace)

@@ -96,7 +96,10 @@ def _messages(facts: NodeFacts) -> Iterator[Metric]:
         "kind",
     )
     yield histogram(
-        "longwire_ack_latency_seconds", "From a push's writing to its acknowledgement.", facts.broadcasts.latency, _MS
+        "longwire_ack_latency_seconds",
+        "From a message's writing to its acknowledgement.",
+        facts.broadcasts.latency,
+        _MS,
     )
     yield histogram(
         "longwire_receipt_latency_seconds", "From a device's SEND to its receipt, committed.", counters.sent_ms, _MS
