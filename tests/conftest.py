@@ -18,14 +18,26 @@ E = TypeVar("E", bound=Engine)
 # A process that a test starts has no console unless the test asks for one: each is a second process.
 os.environ.setdefault("LONGWIRE_CONSOLE_PORT", "none")
 
-_TOGETHER = ("tests/cluster/", "tests/console/", "tests/logs/")
-"""Folders whose tests share what takes long to start: each goes to one worker as a whole."""
+_TOGETHER = {
+    "tests/cluster/": "a cluster",
+    "tests/console/": "a console and a browser",
+    "tests/logs/": "a run and a search engine",
+    "tests/adapters/kafka/": "Kafka and ZooKeeper",
+    "tests/adapters/zookeeper/": "Kafka and ZooKeeper",
+    "tests/app/doctor/test_engines.py": "Kafka and ZooKeeper",
+    "tests/app/test_cluster.py": "Kafka and ZooKeeper",
+    "tests/contracts/test_receipt_log.py": "Kafka and ZooKeeper",
+    "tests/contracts/test_registry.py": "Kafka and ZooKeeper",
+    "tests/contracts/test_uplink_log.py": "Kafka and ZooKeeper",
+    "tests/testing/engines/test_engines.py": "Kafka and ZooKeeper",
+}
+"""Tests that share what takes long to start, or eats while it stands: what has one name goes to one worker."""
 
 
 class _ByFileOrFolder(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+        return next((name for path, name in _TOGETHER.items() if file.startswith(path)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFileOrFolder:

@@ -133,8 +133,10 @@ def test_a_push_is_shown_as_it_went_with_who_got_it(signed_in, world: World) -> 
 
 
 def test_a_push_is_paused_slowed_resumed_and_canceled(signed_in, world: World) -> None:
-    push_id = push(world, *ONLINE, kind="slow", rate_per_s=1)
+    push_id = push(world, *ONLINE, NEVER, kind="slow", rate_per_s=1)  # for one who never comes: it is not over soon
+    world.call("POST", f"/v1/pushes/{push_id}/pause")
     page = signed_in("operator").visit(f"/pushes/{push_id}")
+    page.get_by_role("button", name="Resume").click()
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Resume").wait_for()
     assert world.call("GET", f"/v1/pushes/{push_id}")["status"] == "paused"

@@ -67,7 +67,10 @@ async def test_every_call_ends_in_time_while_redis_is_away_and_works_when_it_is_
         await in_time(call())
     if way == "freeze":
         own_redis.thaw()
-        assert await until_answered(lambda: routes.find([7])) == [Route("n1", attached.epoch)]
+        # What was asked while it stood still is done yet, as far as its deadline is not over.
+        (route,) = await until_answered(lambda: routes.find([7]))
+        assert route.node_id == "n1"
+        assert route.epoch >= attached.epoch
     else:
         own_redis.restart()
         (again,) = await until_answered(lambda: routes.attach("n1", [7]))
