@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from longwire.adapters.embedded.registry import EmbeddedRegistry
 from longwire.adapters.embedded.routes import EmbeddedRoutes
-from longwire.adapters.sql import bulk
+from longwire.adapters.sql import bulk, trace_rows
 from longwire.adapters.sql.accounts import SqlAccounts
 from longwire.adapters.sql.audit import SqlAudit
 from longwire.adapters.sql.commands import SqlCommands
@@ -291,7 +291,7 @@ async def test_what_a_device_sent_is_followed_to_the_handler_and_to_its_dead_let
     assert (await site.message(first.message_id)).verdict.code is Code.LOGGED
 
 
-async def test_webhooks_are_the_last_step_of_an_acknowledgement(site: Site) -> None:
+async def test_webhooks_are_the_last_step_of_an_acknowledgement(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await site.webhooks.start()
     hook = await site.webhooks.add(Webhook(0, "http://h/", "s", ("message.acked",), True, site.clock.now_ms()))
     device = await site.device("hall-7")
@@ -306,6 +306,23 @@ async def test_webhooks_are_the_last_step_of_an_acknowledgement(site: Site) -> N
     (event,) = await site.events.read(hook.webhook_no, event.event_no, 10)
     await site.events.flush(hook.webhook_no, event.event_no, site.clock.now_ms())
     assert steps(await site.message(other))[-1] == "webhook done"
+    monkeypatch.setattr(trace_rows, "_WEBHOOK_LETTERS_LOOKED_AT", 1)
+    assert steps(await site.message(other))[-1] == "webhook unknown", "a later letter may have it"
+
+
+async def test_a_device_that_is_sent_little_costs_no_scan_of_what_groups_were_sent(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_rows, "_RECEIPTS_LOOKED_AT", 4)
+    devices = [await site.device(f"d{number}") for number in range(4)]
+    first = await site.send(devices[0])
+    await site.ack(first, devices[0])
+    found = await site.rows.recent_messages(devices[0], 10)
+    assert [one.message_id for one in found] == [first]
+    last = await site.send(*devices)
+    await site.ack(last, *devices)
+    found = await site.rows.recent_messages(devices[0], 10)
+    assert [one.message_id for one in found] == [last], "bounded by rows: five of two messages are one too many"
 
 
 async def test_a_push_is_told_as_a_whole_and_at_one_device(site: Site) -> None:
@@ -438,7 +455,11 @@ async def test_a_message_of_an_older_release_is_told_as_far_as_it_is_known(site:
     message, waiting = await site.send(device), await site.send(device)
     await database.write(lambda c: c.exec_driver_sql("UPDATE messages SET receivers = NULL").close())
     await site.ack(message, device)
-    assert (await site.message(message)).verdict.code is Code.ACKED
+    # Whether it was for others, too, nobody knows.
+    told = await site.message(message)
+    assert (told.verdict.code, told.verdict.is_final) == (Code.NOT_KEPT, False)
+    assert "; 1 acknowledged it" in told.verdict.text
+    assert (await site.message(message, "hall-7")).verdict.code is Code.ACKED
     assert (await site.message(waiting)).verdict.code is Code.NOT_KEPT
     assert (await site.message(waiting, "hall-7")).verdict.code is Code.WAITING_NEVER_CONNECTED
 

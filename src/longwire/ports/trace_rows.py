@@ -110,7 +110,7 @@ class WebhookProgress(StrEnum):
     BURIED = "buried"
     """A webhook would not take it."""
     UNKNOWN = "unknown"
-    """More waits than is looked through."""
+    """More waits, or was buried, than is looked through."""
 
 
 class TraceRows(Protocol):

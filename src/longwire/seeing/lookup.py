@@ -254,7 +254,8 @@ class Lookup:
             return replace(found, verdict=outside, timeline=tuple(timeline.accepted(row)))
         numbers = [receiver.device_no for receiver in receivers[:_SHOWN]]
         lives = await self._whereabouts.of(numbers, await self._accounts.find_numbers(numbers))
-        if len(receivers) == 1:
+        # Of an older release's message only those are known for whom it has ended: one of them is not all.
+        if len(receivers) == 1 and (row.receivers is not None or device is not None):
             return await self._at_one(found, row, receivers[0], lives[0], now_ms)
         return await self._at_many(found, row, receivers, lives, now_ms)
 
@@ -295,7 +296,9 @@ class Lookup:
         steps = [*timeline.accepted(row), *timeline.expires(row.expires_at_ms, now_ms)]
         return replace(
             found,
-            verdict=verdicts.some_receivers(acked, waiting, total - acked - waiting, total),
+            verdict=verdicts.receivers_not_kept(acked)
+            if row.receivers is None
+            else verdicts.some_receivers(acked, waiting, total - acked - waiting, total),
             timeline=timeline.ordered(steps),
             receivers=tuple(shown),
             receivers_more=max(0, total - len(shown)),

@@ -22,7 +22,7 @@ _WEBHOOK = {
     WebhookProgress.TOLD: (State.DONE, "Every webhook that takes message.acked was told."),
     WebhookProgress.WAITING: (State.AHEAD, "A webhook that takes message.acked is still to be told."),
     WebhookProgress.BURIED: (State.FAILED, "A webhook would not take it: a dead letter of webhooks has it."),
-    WebhookProgress.UNKNOWN: (State.UNKNOWN, "A webhook is far behind; whether it was told of this is not looked for."),
+    WebhookProgress.UNKNOWN: (State.UNKNOWN, "Too much waits for webhooks, or was buried, to look through for this."),
 }
 _REFS = {
     RefKind.MESSAGE: ("message", "msg"),

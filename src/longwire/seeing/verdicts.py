@@ -114,11 +114,15 @@ def waiting(device: str, live: Live, before: int, window: int, expires_at_ms: in
 
 
 def some_receivers(acked: int, waiting: int, ended: int, total: int) -> Verdict:
-    if total == 0:
-        return Verdict(Code.NOT_KEPT, "Whom it was for is not kept: a process of an older release took it.", False)
     text = f"{acked} of {total} devices acknowledged it; {waiting} wait"
     text += f"; for {ended} it ended otherwise." if ended else "."
     return Verdict(Code.ACKED if acked == total else Code.SOME_RECEIVERS, text, waiting == 0)
+
+
+def receivers_not_kept(acked: int) -> Verdict:
+    text = "Whom it was for is not kept: a process of an older release took it"
+    text += f"; {acked} acknowledged it, and a device that is named can be asked about."
+    return Verdict(Code.NOT_KEPT, text, False)
 
 
 def not_in_audience(device: Device, at_ms: int, now_ms: int) -> Verdict:

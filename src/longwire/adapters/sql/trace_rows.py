@@ -56,8 +56,9 @@ _WAITING = (
     f"SELECT {_HEAD}, NULL, 0 FROM inbox i JOIN messages m ON m.seq = i.seq WHERE i.device_no = ?"
     " ORDER BY i.seq DESC LIMIT ?"
 )
-_LAST = "SELECT COALESCE(MAX(seq), 0) FROM receipts"
-# Bounded by places: an index by device would cost each acknowledgement a random page.
+# Bounded by rows, of which a message to a group has many: an index by device would cost each acknowledgement a random
+# page.
+_FURTHEST = "SELECT seq FROM receipts ORDER BY seq DESC, device_no DESC LIMIT 1 OFFSET ?"
 _RECENT = (
     f"SELECT {_HEAD}, r.outcome, r.at_ms FROM receipts r JOIN messages m ON m.seq = r.seq"
     " WHERE r.seq > ? AND r.device_no = ? ORDER BY r.seq DESC LIMIT ?"
@@ -78,7 +79,7 @@ _SENDERS = 20
 _BEFORE_TO = 1_000
 _BEHIND_TO = 10_000
 _LETTERS_LOOKED_AT = 10_000
-_PLACES = 200_000
+_RECEIPTS_LOOKED_AT = 200_000
 _EVENTS_LOOKED_AT = 5_000
 _WEBHOOK_LETTERS_LOOKED_AT = 20
 _NEWEST = 1 << 62
@@ -135,7 +136,7 @@ class SqlTraceRows:
     async def recent_messages(self, device_no: int, limit: int) -> list[ReceiverMessage]:
         def read(connection: Connection) -> list[ReceiverMessage]:
             waits = connection.exec_driver_sql(_WAITING, (device_no, limit)).fetchall()
-            after = connection.exec_driver_sql(_LAST).scalar_one() - _PLACES
+            after = connection.exec_driver_sql(_FURTHEST, (_RECEIPTS_LOOKED_AT,)).scalar() or 0
             ended = connection.exec_driver_sql(_RECENT, (after, device_no, limit)).fetchall()
             newest = sorted([*waits, *ended], key=lambda row: -row[0])[:limit]
             return [_receiver_message(row) for row in newest]
@@ -231,9 +232,11 @@ def _webhook_progress(connection: Connection, message: MessageRow, device_no: in
     waiting = connection.exec_driver_sql(_EVENTS, (lowest, _EVENTS_LOOKED_AT, _ACKED, device_no))
     if any(told in bytes(body) for (body,) in waiting):
         return WebhookProgress.WAITING
-    letters = connection.exec_driver_sql(_WEBHOOK_LETTERS, (acked_at_ms, _WEBHOOK_LETTERS_LOOKED_AT))
+    letters = connection.exec_driver_sql(_WEBHOOK_LETTERS, (acked_at_ms, _WEBHOOK_LETTERS_LOOKED_AT)).fetchall()
     if any(told in bytes(body) for (body,) in letters):
         return WebhookProgress.BURIED
+    if len(letters) == _WEBHOOK_LETTERS_LOOKED_AT:
+        return WebhookProgress.UNKNOWN  # a later letter may have it
     if connection.exec_driver_sql(_MORE_EVENTS, (lowest, _EVENTS_LOOKED_AT)).first() is not None:
         return WebhookProgress.UNKNOWN
     return WebhookProgress.TOLD
