@@ -2,12 +2,15 @@
 
 import importlib.util
 import logging
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from longwire.app.build import System
 from longwire.app.roles import ALL_ROLES
 from longwire.app.settings import SettingsError, load
-from longwire.cli import console_process
+from longwire.cli import console_process, first_keys
 from longwire.cli.console_process import child_environment, local_url, wants_child
 from longwire.cli.text import Failure
 
@@ -66,6 +69,11 @@ def test_without_its_libraries_there_is_none_and_one_line_says_so(without_librar
         assert not wants_child(settings())
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "pip install 'longwire[console]'" in caplog.text
+
+
+async def test_without_its_libraries_no_person_is_made_for_it(without_libraries) -> None:
+    system = cast("System", SimpleNamespace(settings=settings()))  # nothing else of it is asked
+    assert await first_keys._first_person(system, is_one_time=True) == {}
 
 
 async def test_without_its_libraries_who_asks_for_it_by_name_is_told_what_to_install(without_libraries) -> None:

@@ -53,16 +53,29 @@ def browser(chromium: Chromium) -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="session")
+def contexts() -> dict[str, BrowserContext]:
+    """By role: a browser's profile, which keeps the console's scripts from test to test."""
+    return {}
+
+
 @pytest.fixture
-def signed_in(world: World, browser: Browser) -> Iterator[SignIn]:
+def signed_in(world: World, browser: Browser, contexts: dict[str, BrowserContext]) -> Iterator[SignIn]:
     """``signed_in("viewer")``: a desk of somebody of this role; ``signed_in("")``: of a stranger."""
-    contexts: list[BrowserContext] = []
+    own: list[BrowserContext] = []
     desks: list[Desk] = []
 
-    def sit(role: str = "admin", **more: object) -> Desk:
+    def open_context(**more: object) -> BrowserContext:
         settings = {"viewport": {"width": WIDE[0], "height": WIDE[1]}, "locale": "en-GB", "timezone_id": "UTC"}
-        context = browser.new_context(**settings | more)  # type: ignore[arg-type]
-        contexts.append(context)
+        return browser.new_context(**settings | more)  # type: ignore[arg-type]
+
+    def sit(role: str = "admin", **more: object) -> Desk:
+        if more or not role:
+            context = open_context(**more)
+            own.append(context)
+        else:
+            context = contexts.get(role) or contexts.setdefault(role, open_context())
+            context.clear_cookies()
         if role:
             context.add_cookies(
                 [{"name": name, "value": value, "url": world.url} for name, value in world.cookies[role].items()]
@@ -71,7 +84,9 @@ def signed_in(world: World, browser: Browser) -> Iterator[SignIn]:
         return desks[-1]
 
     yield sit
-    for context in contexts:
+    for desk in desks:
+        desk.page.close()
+    for context in own:
         context.close()
     for desk in desks:
         desk.check()

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import quote
 
 import httpx
+import nicegui
 import pytest
 import websockets.sync.client
 from console_world import World, sign_in, until
@@ -203,6 +204,12 @@ def test_the_socket_of_the_pages_is_opened_with_our_cookie_and_origin_alone(worl
     opened(cookie, world.url)
 
 
+async def test_a_host_header_makes_no_path_one_for_anybody(open_browser: Open) -> None:
+    async with open_browser() as browser:
+        for host in (f"console.test/_nicegui/{nicegui.__version__}/", "a/console.css?"):
+            assert (await browser.get("/nodes", headers={"Host": host})).status_code == 303
+
+
 async def test_what_says_nothing_of_where_it_comes_from_changes_nothing(open_browser: Open) -> None:
     async with open_browser("admin") as browser:
         del browser.headers["Origin"]
@@ -229,6 +236,9 @@ async def test_the_cookie_is_a_new_one_at_every_sign_in_and_the_one_before_is_no
         assert not await is_in("fixed-by-somebody-else")
         assert not await is_in(given[0])
         assert await is_in(given[1])
+    # What the admin's pages, still open, would load is refused by the API as well.
+    who = {"caller": f"person:{world.people['admin'][0]}", "action": "DELETE /v1/sessions/current"}
+    until(lambda: world.call("GET", "/v1/audit", **who)["items"], "the session before is ended at the API")
 
 
 async def test_who_signs_out_is_out_at_the_api_too(open_browser: Open, world: World) -> None:

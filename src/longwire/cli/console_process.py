@@ -113,7 +113,7 @@ class ConsoleChild:
             began = loop.time()
             try:
                 status = await self._once()
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: it said something without end instead of its port
                 log.warning("the console cannot be started: %s", error)
             else:
                 log.warning("the console ended with status %d", status)

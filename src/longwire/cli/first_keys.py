@@ -14,6 +14,7 @@ from longwire.app.build import System
 from longwire.app.roles import Role
 from longwire.app.run import Addresses
 from longwire.cli import credentials
+from longwire.cli.console_process import has_libraries
 from longwire.cli.credentials import DEV_FILE, SERVE_FILE, Credentials
 from longwire.cli.text import Failure
 
@@ -106,7 +107,8 @@ class ServeKeys:
 async def _first_person(system: System, *, is_one_time: bool) -> Credentials:
     """An admin for the console, where there is one and nobody can sign in yet; else nothing."""
     settings = system.settings
-    if Role.CONSOLE not in settings.roles or settings.console_port is None or await system.people.all_people():
+    is_there = Role.CONSOLE in settings.roles and settings.console_port is not None and has_libraries()
+    if not is_there or await system.people.all_people():
         return {}
     try:
         _, password = await system.people.create(_ADMIN, PersonRole.ADMIN, is_one_time=is_one_time)

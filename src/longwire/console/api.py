@@ -103,7 +103,9 @@ class Api:
 
 
 def quoted(name: str) -> str:
-    """A name as one segment of a path."""
+    """A name as one segment of a path; ``.`` and ``..`` too, which otherwise lead elsewhere."""
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
     return quote(name, safe="") or "-"
 
 

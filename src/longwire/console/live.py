@@ -63,7 +63,14 @@ _pages: WeakKeyDictionary[Client, Live] = WeakKeyDictionary()
 
 def begin(live: Live) -> None:
     """From here on ``every`` works on the page that is being built."""
-    _pages[ui.context.client] = live
+    client = ui.context.client
+    _pages[client] = live
+
+    def forget() -> None:
+        # What a page loads holds the page: by its weak key alone it would stay for ever.
+        _pages.pop(client, None)
+
+    client.on_delete(forget)
 
 
 def every(seconds: float, load: Callable[[], Awaitable[T]], show: Callable[[T], None]) -> None:

@@ -50,6 +50,7 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_FOREIGN = "The request came from another site, or console_url is not the address in your browser.\n"
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -109,14 +110,14 @@ class Console:
 
     async def _answer(self, request: Request) -> Response | None:
         """What is answered without the pages; None where they are to answer."""
-        path = request.url.path
+        path = str(request.scope["path"])  # not of request.url, of which the Host header is a part
         is_read = request.method in ("GET", "HEAD")
         if is_read and (found := theme.serve(path)) is not None:
             return found
         if is_read and path.startswith(_STATIC):
             return None
         if (not is_read or path.startswith(_SOCKET)) and not self._is_own(request):
-            return Response("The request came from another site.\n", 403)
+            return Response(_FOREIGN, 403)
         if path in PATHS:
             return await self._sign_in.answer(request)
         person = self._desk.find(request)
@@ -141,7 +142,8 @@ class Console:
         return request.headers.get("sec-fetch-site") == "same-origin"
 
     def _with_headers(self, request: Request, send: Send) -> Send:
-        keeps = request.url.path.startswith(_STATIC) or request.url.path in theme.PATHS
+        path = str(request.scope["path"])
+        keeps = path.startswith(_STATIC) or path in theme.PATHS
 
         async def send_with(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -157,7 +159,7 @@ class Console:
 
 
 def _to_sign_in(request: Request) -> Response:
-    if request.method != "GET" or request.url.path.startswith("/_nicegui"):
+    if request.method != "GET" or request.scope["path"].startswith("/_nicegui"):
         return Response("Sign in first.\n", 401)
     if request.headers.get("sec-fetch-site") == "cross-site":
         # A link in somebody's chat: the cookie, being strict, comes only with what our own page asks for.

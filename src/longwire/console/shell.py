@@ -264,7 +264,7 @@ def _frame(seat: Seat, title: str, nav: str) -> tuple[Element, Callable[[str], N
             banner.props["role"] = "status"
             with box("lw-page-head") as head:
                 text("h1", title)
-            _heads[ui.context.client] = head
+            _keep_head(ui.context.client, head)
             with box("lw-page") as body:
                 pass
     _keys()
@@ -274,6 +274,16 @@ def _frame(seat: Seat, title: str, nav: str) -> tuple[Element, Callable[[str], N
         banner.classes(add="shown" if sentence else "", remove="" if sentence else "shown")
 
     return body, show
+
+
+def _keep_head(client: Client, head: Element) -> None:
+    """For ``actions``; until the page is deleted, for what stands in its head may hold the page."""
+    _heads[client] = head
+
+    def forget() -> None:
+        _heads.pop(client, None)
+
+    client.on_delete(forget)
 
 
 def _top(seat: Seat) -> None:

@@ -66,7 +66,7 @@ class SignIn:
 
     async def answer(self, request: Request) -> Response:
         """One of ``PATHS``; the caller has checked the Origin of a POST."""
-        match request.url.path, request.method:
+        match request.scope["path"], request.method:
             case "/sign-in", "GET" | "HEAD":
                 return self._form(request, _next_of(request.query_params.get("next")))
             case "/sign-in", "POST":
@@ -98,8 +98,8 @@ class SignIn:
         except ApiError as error:
             return self._refused(request, then, name, error)
         value = self._desk.sessions.open(_signed_in(session["token"], session))
-        # Whoever had this browser's cookie before has nothing any more.
-        self._desk.sessions.close(request.cookies.get(COOKIE, ""))
+        # Whoever had this browser's cookie before has nothing any more, nor have pages that are still open.
+        await self._end_session(request)
         answer = RedirectResponse(PASSWORD if session["must_change_password"] else then, 303)
         self._set_cookie(answer, COOKIE, value)
         answer.delete_cookie(PRE_COOKIE, path=SIGN_IN)
@@ -117,15 +117,20 @@ class SignIn:
         return self._form(request, then, f"Nobody can sign in now: {error.detail}.", 503, name=name)
 
     async def _sign_out(self, request: Request) -> Response:
+        await self._end_session(request)
+        answer = RedirectResponse(SIGN_IN, 303)
+        answer.delete_cookie(COOKIE, path="/")
+        return answer
+
+    async def _end_session(self, request: Request) -> None:
+        """Ends the session of this browser's cookie, here and at the API."""
         person = self._desk.sessions.close(request.cookies.get(COOKIE, ""))
         if person is not None:
             try:
                 await Api(self._desk.client, person.token).delete("/v1/sessions/current")
             except ApiError as error:
-                log.warning("the session of %s could not be ended at the API: %s", person.name, error)
-        answer = RedirectResponse(SIGN_IN, 303)
-        answer.delete_cookie(COOKIE, path="/")
-        return answer
+                if error.status != 401:  # it had ended by itself
+                    log.warning("the session of %s could not be ended at the API: %s", person.name, error)
 
     # -- the password -------------------------------------------------------------------------------------------------
 
