@@ -38,7 +38,7 @@ include-name = "POST /v1/sessions"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "429"]
 [[operations]]
 include-name = "POST /v1/sessions/current/password"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "429"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "429"]
 # A schema cannot say that a time lies within the next 30 days.
 [[operations]]
 include-name = "POST /v1/pushes"
@@ -89,13 +89,21 @@ async def test_schemathesis_finds_nothing(site, operator, url, tmp_path: Path) -
             master=site.app.master_secret,
         )
     )
+    # By itself: it learns names from answers, and the calls of /v1/people end the session of whom they name.
+    await _run(tmp_path, config, url, "--include-path-regex", "^/v1/sessions")
+    assert (await site.client(f"Bearer {session}").get("/v1/sessions/current")).status_code == 200
+    await _run(tmp_path, config, url, "--exclude-path-regex", "^/v1/sessions")
+
+
+async def _run(folder: Path, config: Path, url: str, *which: str) -> None:
+    """Has schemathesis make its requests to the paths that ``which`` says."""
     command = [
-        *("--config-file", str(config), "run", f"{url}/openapi.json", "--checks", "all"),
+        *("--config-file", str(config), "run", f"{url}/openapi.json", "--checks", "all", *which),
         *("--seed", "1", "--generation-deterministic", "--max-examples", "8", "--no-color", "--workers", "1"),
     ]
     program = Path(sys.executable).with_name("schemathesis")
     process = await asyncio.create_subprocess_exec(
-        program, *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        program, *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()[-20_000:]
