@@ -219,7 +219,9 @@ def print_json(value: object) -> None:
 
 
 def quoted(name: str) -> str:
-    """A name as one segment of a path."""
+    """A name as one segment of a path; ``.`` and ``..`` too, which otherwise lead elsewhere."""
     from urllib.parse import quote
 
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
     return quote(name, safe="") or "-"
