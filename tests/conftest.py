@@ -5,12 +5,14 @@ starts one for itself.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from longwire.adapters.sql.sqlite import FILE_NAME, SqliteDatabase
 from longwire.testing.engines import Engine, Kafka, MariaDb, OpenSearch, Postgres, Redis, RedisCluster, ZooKeeper
 
 E = TypeVar("E", bound=Engine)
@@ -42,6 +44,27 @@ class _ByFileOrFolder(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ByFileOrFolder:
     return _ByFileOrFolder(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty data folder begins with a file whose schema stands: migrating takes longer than most tests do."""
+    template = tmp_path_factory.mktemp("migrated")
+    start = SqliteDatabase.start
+
+    async def start_migrated(database: SqliteDatabase) -> None:
+        folder = database._folder
+        if folder.is_dir() and not any(folder.iterdir()):
+            if not (template / FILE_NAME).exists():
+                made = SqliteDatabase(template)
+                await start(made)
+                await made.stop()
+            shutil.copy(template / FILE_NAME, folder)
+        await start(database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SqliteDatabase, "start", start_migrated)
+        yield
 
 
 def _running(kind: type[E], factory: pytest.TempPathFactory) -> Iterator[E]:
